@@ -1,0 +1,40 @@
+"""The ASGI application that Daphne serves: pages over HTTP, the chat over WebSocket."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import OriginValidator
+from channels.sessions import SessionMiddlewareStack
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.urls import path
+
+from chatsite import logs
+
+logs.configure("daphne")
+django_application = get_asgi_application()
+
+# Importable only once Django's applications are ready.
+from chatsite.chat.consumer import ChatConsumer  # noqa: E402
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Drops the root path first: Daphne takes it from a header that any client may send."""
+    await _routes({**scope, "root_path": ""}, receive, send)
+
+
+_routes = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        # Outermost: scheme, host and port of the page must be ours.
+        "websocket": OriginValidator(
+            SessionMiddlewareStack(URLRouter([path("ws/chat/", ChatConsumer.as_asgi())])),
+            list(settings.ENV.effective_origins),
+        ),
+    }
+)

@@ -1,0 +1,40 @@
+"""From a branch of the tree to the messages that a model sees."""
+
+from __future__ import annotations
+
+import uuid
+
+from chatsite.chat.models import Message
+from chatsite.engine.messages import ChatMessage, Role
+
+
+def branch(leaf: Message) -> list[Message]:
+    """``leaf`` and all above it, oldest first, read in two queries whatever the length."""
+    parents = dict(
+        Message.objects.filter(conversation=leaf.conversation_id).values_list("id", "parent_id")
+    )
+    path: list[uuid.UUID] = []
+    at: uuid.UUID | None = leaf.pk
+    while at is not None:
+        path.append(at)
+        at = parents.get(at)
+    found = Message.objects.in_bulk(path)
+    return [found[id] for id in reversed(path)]
+
+
+def build(leaf: Message) -> tuple[ChatMessage, ...]:
+    """The prompt for an answer to the user message ``leaf``.
+
+    Answers without text (failed, or stopped at once) are left out, and neighbours of one role
+    are joined: many templates refuse two user messages in a row.
+    """
+    prompt: list[ChatMessage] = []
+    for message in branch(leaf):
+        if not message.content:
+            continue
+        role: Role = Message.Role(message.role).value  # type: ignore[assignment]
+        if prompt and prompt[-1].role == role:
+            prompt[-1] = ChatMessage(role, f"{prompt[-1].content}\n\n{message.content}")
+        else:
+            prompt.append(ChatMessage(role, message.content))
+    return tuple(prompt)

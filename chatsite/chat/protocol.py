@@ -1,0 +1,174 @@
+"""Every message on the browser's WebSocket (`/ws/chat/`), JSON text frames.
+
+A browser sends commands; each that changes something carries an ``id`` of the browser's
+choosing, which comes back in the `Accepted` or `Error` that answers it. The server sends events.
+
+Text arrives as `Delta` ranges: ``start`` is the cursor that the text follows, ``end`` the one
+after it. A client keeps one cursor per generation, applies a delta only if ``start`` equals it,
+then moves to ``end``; on any other ``start`` above it, it subscribes again from its cursor.
+After a reconnect it does the same, so nothing is shown twice and nothing is missing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from chatsite.stream.messages import EndState
+
+Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
+Cursor = Annotated[int, Meta(ge=0)]
+
+
+class Command(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):
+    pass
+
+
+class Send(Command, tag="send"):
+    """A new user message behind ``parent`` (null for the first of a conversation).
+    ``conversation`` null begins one; its id comes back in `Accepted`."""
+
+    id: RequestId
+    content: str
+    model: ModelName
+    conversation: Id | None = None
+    parent: Id | None = None
+
+
+class Edit(Command, tag="edit"):
+    """A sibling of the user message ``message`` with other content, and a new answer to it."""
+
+    id: RequestId
+    message: Id
+    content: str
+    model: ModelName
+
+
+class Regenerate(Command, tag="regenerate"):
+    """A sibling of the answer ``message``."""
+
+    id: RequestId
+    message: Id
+    model: ModelName
+
+
+class Stop(Command, tag="stop"):
+    id: RequestId
+    generation: Id
+
+
+class Subscribe(Command, tag="subscribe"):
+    """Follow a generation from ``cursor`` on (0: from its first character)."""
+
+    generation: Id
+    cursor: Cursor = 0
+
+
+class Unsubscribe(Command, tag="unsubscribe"):
+    generation: Id
+
+
+class Ack(Command, tag="ack"):
+    """The client has applied all up to ``cursor``. A reader that does not acknowledge is sent
+    no more than a bounded amount; what waits is merged into the next delta."""
+
+    generation: Id
+    cursor: Cursor
+
+
+AnyCommand = Send | Edit | Regenerate | Stop | Subscribe | Unsubscribe | Ack
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="type"):
+    pass
+
+
+class Accepted(Event, tag="accepted"):
+    """A `Send`, `Edit` or `Regenerate` is saved and queued; the sender is already subscribed.
+    ``user_message`` is null for a regeneration. The three objects have the shapes of the
+    conversation endpoint (`serialize.py`)."""
+
+    id: str
+    conversation: dict[str, Any]
+    assistant_message: dict[str, Any]
+    user_message: dict[str, Any] | None
+
+
+class Stopped(Event, tag="stopped"):
+    """The `Stop` was passed on; the generation's `Ended` follows."""
+
+    id: str
+    generation: str
+
+
+class Waiting(Event, tag="waiting"):
+    """Repeated while an answer waits. ``ahead`` counts the requests before it in line; ``model``
+    is ``ready``, ``measuring``, ``loading`` (with ``progress`` 0 to 1), ``waiting`` (for memory
+    or a host) or ``failed``."""
+
+    generation: str
+    ahead: int
+    model: str
+    progress: float | None = None
+
+
+class Started(Event, tag="started"):
+    """A slot works on the answer: attempt 2 and later go on after a fault."""
+
+    generation: str
+    attempt: int
+
+
+class Delta(Event, tag="delta"):
+    generation: str
+    start: int
+    end: int
+    text: str
+
+
+class Ended(Event, tag="ended"):
+    """Sent once, after all text. ``cursor`` is the last delta's ``end``: a client elsewhere
+    subscribes again. ``message`` is the saved answer in full, in the endpoint's shape; the
+    client shows its content if it differs from what it has."""
+
+    generation: str
+    state: EndState
+    cursor: int
+    message: dict[str, Any]
+
+
+class Changed(Event, tag="changed"):
+    """A hint that one of the person's conversations is new, renamed, deleted or has a new
+    answer: the client fetches it again if it shows it. May be lost; never needed for text."""
+
+    conversation: str
+    what: Literal["created", "updated", "deleted"]
+
+
+class Error(Event, tag="error"):
+    """``id`` and ``generation`` say what was refused, where known. ``error`` is
+    `ChatsiteError.as_dict`: ``{code, message, permanent, …}``, the message in the person's
+    language and fit to be shown."""
+
+    error: dict[str, Any]
+    id: str | None = None
+    generation: str | None = None
+
+
+AnyEvent = Accepted | Stopped | Waiting | Started | Delta | Ended | Changed | Error
+
+encoder = msgspec.json.Encoder()
+_command_decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
+
+
+def decode_command(data: str | bytes) -> AnyCommand:
+    """Raises `msgspec.DecodeError` (bad JSON) or `msgspec.ValidationError` (bad shape)."""
+    return _command_decoder.decode(data)
+
+
+def encode_event(event: AnyEvent) -> str:
+    return encoder.encode(event).decode()

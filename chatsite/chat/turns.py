@@ -1,0 +1,210 @@
+"""One chat turn in SQL: a user message, the answer to come, and its queued generation.
+
+All functions here are synchronous, run in one short transaction, and start from the person.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.text import Truncator
+
+from chatsite.accounts.models import User
+from chatsite.chat import prompt
+from chatsite.chat.models import Conversation, Generation, GenerationState, Message
+from chatsite.chat.protocol import Edit, Regenerate, Send
+from chatsite.dispatch.messages import Job
+from chatsite.engine.messages import SamplingParams
+from chatsite.errors import Busy, EmptyMessage, MessageTooLong, ModelUnavailable, NotFound
+from models_admin import catalogue
+
+_TITLE_CHARS = 60
+
+
+@dataclass(frozen=True)
+class Turn:
+    """``user_message`` is None for a regeneration. ``made`` is False when this request had
+    been taken before; ``began`` is True when the conversation is new."""
+
+    conversation: Conversation
+    user_message: Message | None
+    answer: Message
+    generation: Generation
+    made: bool = True
+    began: bool = False
+
+
+def send(user: User, command: Send) -> Turn:
+    content = _checked(command.content)
+    with transaction.atomic():
+        if command.conversation is None:
+            conversation = Conversation.objects.create(owner=user, title=title_from(content))
+            parent = None
+        else:
+            conversation = _conversation(user, command.conversation)
+            parent = _parent(conversation, command.parent)
+        message = Message.objects.create(
+            conversation=conversation, parent=parent, role=Message.Role.USER, content=content
+        )
+        return _queue_answer(
+            user, conversation, message, command, new=message, began=command.conversation is None
+        )
+
+
+def edit(user: User, command: Edit) -> Turn:
+    content = _checked(command.content)
+    with transaction.atomic():
+        edited = _message(user, command.message, Message.Role.USER)
+        message = Message.objects.create(
+            conversation=edited.conversation,
+            parent_id=edited.parent_id,
+            role=Message.Role.USER,
+            content=content,
+        )
+        return _queue_answer(user, edited.conversation, message, command, new=message)
+
+
+def regenerate(user: User, command: Regenerate) -> Turn:
+    with transaction.atomic():
+        answer = _message(user, command.message, Message.Role.ASSISTANT)
+        if answer.parent is None:
+            raise NotFound
+        return _queue_answer(user, answer.conversation, answer.parent, command, new=None)
+
+
+def make(user: User, command: Send | Edit | Regenerate) -> Turn:
+    """Saves the turn once, however often the same request comes."""
+    if taken := _taken(user, command.id):
+        return taken
+    actions = {Send: send, Edit: edit, Regenerate: regenerate}
+    try:
+        turn: Turn = actions[type(command)](user, command)  # type: ignore[operator]
+    except IntegrityError:
+        # The same request on another socket at the same time was first.
+        if taken := _taken(user, command.id):
+            return taken
+        raise
+    return turn
+
+
+def turn_of(generation: Generation) -> Turn:
+    """The turn that a saved generation belongs to."""
+    answer = generation.message
+    return Turn(answer.conversation, answer.parent, answer, generation, made=False)
+
+
+def discard(turn: Turn) -> None:
+    """Takes back a turn that could not be queued: its text is still with the sender."""
+    if not turn.made:
+        return
+    with transaction.atomic():
+        if turn.began:
+            turn.conversation.delete()
+            return
+        (turn.user_message or turn.answer).delete()
+        Conversation.objects.filter(pk=turn.conversation.pk).update(
+            head=turn.user_message.parent_id if turn.user_message else turn.answer.parent_id
+        )
+
+
+def job(turn: Turn) -> Job:
+    """What the queue carries for this turn."""
+    if turn.answer.parent is None:
+        raise ValueError("an answer has a question")
+    return Job(
+        id=str(turn.generation.pk),
+        owner=str(turn.generation.owner_id),
+        model=turn.generation.model,
+        messages=prompt.build(turn.answer.parent),
+        queued_at=turn.generation.queued_at.timestamp(),
+        params=SamplingParams(**turn.generation.params),
+    )
+
+
+def title_from(content: str) -> str:
+    """The beginning of a conversation's first message, in one line."""
+    return Truncator(" ".join(content.split())).chars(_TITLE_CHARS)
+
+
+def _checked(content: str) -> str:
+    # PostgreSQL can't hold NUL in text, and no model has a use for it.
+    content = content.replace("\x00", "")
+    if not content.strip():
+        raise EmptyMessage
+    limit = settings.ENV.max_message_chars
+    if len(content) > limit:
+        raise MessageTooLong(length=len(content), limit=limit)
+    return content
+
+
+def _taken(user: User, request_id: str) -> Turn | None:
+    generation = (
+        Generation.objects.of(user)
+        .filter(request_id=request_id)
+        .select_related("message__conversation", "message__parent")
+        .first()
+    )
+    return None if generation is None else turn_of(generation)
+
+
+def _conversation(user: User, id: str) -> Conversation:
+    found = Conversation.objects.of(user).filter(pk=id).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _message(user: User, id: str, role: str) -> Message:
+    found = (
+        Message.objects.of(user)
+        .filter(pk=id, role=role)
+        .select_related("conversation", "parent")
+        .first()
+    )
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _parent(conversation: Conversation, id: str | None) -> Message | None:
+    """The answer that a new message follows; it must have been written."""
+    if id is None:
+        return None
+    parent = conversation.messages.filter(pk=id, role=Message.Role.ASSISTANT).first()
+    if parent is None:
+        raise NotFound
+    if Generation.objects.open().filter(message=parent).exists():
+        raise Busy
+    return parent
+
+
+def _queue_answer(
+    user: User,
+    conversation: Conversation,
+    question: Message,
+    command: Send | Edit | Regenerate,
+    *,
+    new: Message | None,
+    began: bool = False,
+) -> Turn:
+    version = catalogue.resolve(command.model)
+    if version.quarantined:
+        raise ModelUnavailable
+    answer = Message.objects.create(
+        id=uuid.uuid4(), conversation=conversation, parent=question, role=Message.Role.ASSISTANT
+    )
+    generation = Generation.objects.create(
+        owner=user,
+        message=answer,
+        state=GenerationState.QUEUED,
+        request_id=command.id,
+        model=command.model,
+    )
+    conversation.head = answer
+    conversation.updated_at = timezone.now()
+    conversation.save(update_fields=["head", "updated_at"])
+    return Turn(conversation, new, answer, generation, began=began)

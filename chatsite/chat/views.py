@@ -1,0 +1,205 @@
+"""The chat page, and the JSON that it reads and changes besides its socket."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.dateparse import parse_datetime
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET, require_http_methods
+from redis.exceptions import RedisError
+
+from chatsite.accounts.models import User
+from chatsite.chat import serialize
+from chatsite.chat.hints import conversation_changed
+from chatsite.chat.models import Conversation, Generation, Message
+from chatsite.chat.runtime import runtime
+from chatsite.chat.submit import stop
+from chatsite.errors import BadRequest, ChatsiteError, NotFound, NotSignedIn
+from chatsite.inference import status
+from models_admin import catalogue
+
+_PAGE = 50
+
+View = Callable[..., Awaitable[HttpResponse]]
+
+
+def json_api(view: View) -> View:
+    """Signed-in people only; every `ChatsiteError` becomes ``{"error": {…}}`` with its status."""
+
+    @wraps(view)
+    async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            user = await request.auser()
+            if not isinstance(user, User):
+                raise NotSignedIn
+            return await view(request, user, *args, **kwargs)
+        except ChatsiteError as error:
+            return JsonResponse({"error": error.as_dict()}, status=error.status)
+
+    return wrapped
+
+
+@require_GET
+@never_cache
+@ensure_csrf_cookie
+@login_required
+async def page(request: HttpRequest, id: uuid.UUID | None = None) -> HttpResponse:
+    """`/` and `/c/<id>/`: the page with all that its first paint needs."""
+    user = await request.auser()
+    models = await _models()
+
+    def boot() -> dict[str, Any]:
+        conversations, more = _conversation_page(user, None)
+        data: dict[str, Any] = {
+            "user": {"name": user.get_full_name() or user.username, "is_staff": user.is_staff},
+            "csrf": get_token(request),
+            "limits": {"message_chars": settings.ENV.max_message_chars},
+            "conversations": conversations,
+            "more": more,
+            "conversation": None,
+            "error": None,
+            "urls": {
+                "logout": reverse("account_logout"),
+                "login": reverse("account_login"),
+                "admin": "/admin/",
+                "set_language": reverse("set_language"),
+            },
+            **models,
+        }
+        if id is not None:
+            try:
+                data["conversation"] = _conversation(user, id)
+            except NotFound as error:
+                data["error"] = error.as_dict()
+        return data
+
+    data = await sync_to_async(boot)()
+    return await sync_to_async(render)(
+        request, "chat/page.html", {"boot": data}, status=404 if data["error"] else 200
+    )
+
+
+@require_GET
+@json_api
+async def conversations(request: HttpRequest, user: User) -> HttpResponse:
+    before = request.GET.get("before")
+    found, more = await sync_to_async(_conversation_page)(user, before)
+    return JsonResponse({"conversations": found, "more": more})
+
+
+class Changes(msgspec.Struct, forbid_unknown_fields=True):
+    """What an owner may change of a conversation."""
+
+    title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    head: uuid.UUID | None = None
+
+
+@require_http_methods(["GET", "PATCH", "DELETE"])
+@json_api
+async def conversation(request: HttpRequest, user: User, id: uuid.UUID) -> HttpResponse:
+    if request.method == "GET":
+        return JsonResponse(await sync_to_async(_conversation)(user, id))
+    if request.method == "DELETE":
+        await _delete(user, id)
+        await conversation_changed(user.pk, id, "deleted")
+        return HttpResponse(status=204)
+    try:
+        changes = msgspec.json.decode(request.body, type=Changes)
+    except msgspec.DecodeError as error:
+        raise BadRequest(reason=str(error)) from error
+    changed = await sync_to_async(_change)(user, id, changes)
+    await conversation_changed(user.pk, id, "updated")
+    return JsonResponse({"conversation": changed})
+
+
+@require_GET
+@json_api
+async def models(request: HttpRequest, user: User) -> HttpResponse:
+    return JsonResponse(await _models())
+
+
+async def _models() -> dict[str, Any]:
+    """The models that people may choose, and how near each is to an answer."""
+    offered = await sync_to_async(catalogue.offered)()
+    try:
+        hosts = await status.alive(runtime().redis)
+    except RedisError:
+        hosts = []
+    for model in offered:
+        known = status.best(hosts, model["name"])
+        model["state"] = known.state if known else "unloaded"
+    return {
+        "models": offered,
+        "default_model": await sync_to_async(catalogue.default_name)(),
+    }
+
+
+def _conversation_page(user: Any, before: str | None) -> tuple[list[dict[str, Any]], bool]:
+    """Newest first, from behind the conversation that ``before`` (``<time>,<id>``) names."""
+    found = Conversation.objects.of(user).order_by("-updated_at", "-id")
+    if before:
+        moment_text, _, id_text = before.partition(",")
+        try:
+            moment, id = parse_datetime(moment_text), uuid.UUID(id_text)
+        except ValueError:
+            moment = None
+        if moment is None:
+            raise BadRequest
+        found = found.filter(Q(updated_at__lt=moment) | Q(updated_at=moment, id__lt=id))
+    rows = list(found[: _PAGE + 1])
+    return [serialize.conversation(row) for row in rows[:_PAGE]], len(rows) > _PAGE
+
+
+def _owned(user: Any, id: uuid.UUID) -> Conversation:
+    found = Conversation.objects.of(user).filter(pk=id).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _conversation(user: Any, id: uuid.UUID) -> dict[str, Any]:
+    found = _owned(user, id)
+    messages = found.messages.select_related("generation").order_by("created_at", "id")
+    return {
+        "conversation": serialize.conversation(found),
+        "messages": [serialize.message(message) for message in messages],
+    }
+
+
+def _change(user: User, id: uuid.UUID, changes: Changes) -> dict[str, Any]:
+    found = _owned(user, id)
+    if changes.title is not None:
+        title = " ".join(changes.title.replace("\x00", "").split())
+        if not title:
+            raise BadRequest
+        found.title = title
+    if changes.head is not None:
+        if not Message.objects.filter(pk=changes.head, conversation=found).exists():
+            raise NotFound
+        found.head_id = changes.head
+    found.save(update_fields=["title", "head"])
+    return serialize.conversation(found)
+
+
+async def _delete(user: User, id: uuid.UUID) -> None:
+    """Stops what is being written first: nobody will read it."""
+    found = await sync_to_async(_owned)(user, id)
+    written = Generation.objects.of(user).open().filter(message__conversation=found)
+    async for generation in written:
+        await stop(runtime(), user, str(generation.pk))
+    await found.adelete()
+

@@ -1,0 +1,130 @@
+"""How a generation's beginning and end are saved: SQL first, then the stream, then the queue.
+
+In this order a crash between any two steps leaves something that a later attempt or the reaper
+can finish: the text is in SQL before any reader is told that it has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import transaction
+from django.utils import timezone
+
+from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
+from chatsite.dispatch.queue import Queue
+from chatsite.engine.messages import Usage
+from chatsite.stream.messages import End
+from chatsite.stream.publish import FencedOff, Publisher, Writer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``ttft_ms`` runs from the queueing of the request to its first text, None without any."""
+
+    state: GenerationState
+    finish_reason: str = ""
+    error: dict[str, Any] | None = None
+    usage: Usage | None = None
+    ttft_ms: float | None = None
+
+
+@sync_to_async
+def save_start(generation: str, *, attempt: int, version: str) -> bool:
+    """queued → running; on a later attempt, running → running. False when it has ended."""
+    Generation.objects.filter(pk=generation, started_at=None).update(started_at=timezone.now())
+    return Generation.advance(
+        generation, to=GenerationState.RUNNING, attempt=attempt, model_version=version
+    )
+
+
+@sync_to_async
+def save_end(generation: str, *, attempt: int, text: str, tokens: int, outcome: Outcome) -> End | None:
+    """Saves text and outcome in one transaction and returns the stream's last entry. If the
+    generation had ended before, nothing is changed and that end is returned; if a later
+    attempt works on it, None."""
+    now = timezone.now()
+    with transaction.atomic():
+        row = Generation.objects.select_related("message").filter(pk=generation).first()
+        if row is None:
+            return End("cancelled")
+        values: dict[str, Any] = {
+            "finish_reason": outcome.finish_reason,
+            "error": outcome.error,
+            "finished_at": now,
+            "timings": _timings(row, outcome, (now - row.queued_at) / timedelta(milliseconds=1)),
+        }
+        if outcome.usage:
+            values["prompt_tokens"] = outcome.usage.prompt_tokens
+            values["cached_tokens"] = outcome.usage.cached_tokens
+            values["completion_tokens"] = tokens
+        if Generation.advance(generation, to=outcome.state, attempt=attempt, **values):
+            Message.objects.filter(pk=row.message_id).update(content=text)
+            Conversation.objects.filter(pk=row.message.conversation_id).update(updated_at=now)
+        row.refresh_from_db()
+    return None if row.state in OPEN_STATES else _as_end(row)
+
+
+def _timings(row: Generation, outcome: Outcome, total_ms: float) -> dict[str, float]:
+    timings = {"total": total_ms}
+    if row.started_at:
+        timings["queue"] = (row.started_at - row.queued_at) / timedelta(milliseconds=1)
+    if outcome.usage:
+        timings["prefill"] = outcome.usage.prefill_ms
+        timings["decode"] = outcome.usage.decode_ms
+    if outcome.ttft_ms is not None:
+        timings["ttft"] = outcome.ttft_ms
+    return {name: round(value, 1) for name, value in timings.items()}
+
+
+def _as_end(row: Generation) -> End:
+    ended: Any = row.state
+    usage = {
+        "prompt_tokens": row.prompt_tokens,
+        "cached_tokens": row.cached_tokens,
+        "completion_tokens": row.completion_tokens,
+    }
+    return End(
+        state=ended,
+        finish_reason=row.finish_reason,
+        error=row.error,
+        usage={name: count for name, count in usage.items() if count is not None},
+        timings=row.timings,
+    )
+
+
+async def conclude(queue: Queue, publisher: Publisher, writer: Writer, outcome: Outcome) -> None:
+    """Ends the generation of ``writer`` everywhere, unless a later attempt has it."""
+    end = await save_end(
+        writer.generation,
+        attempt=writer.attempt,
+        text=writer.full_text(),
+        tokens=writer.tokens,
+        outcome=outcome,
+    )
+    try:
+        if end is None:
+            raise FencedOff(writer.generation)
+        await publisher.end(writer, end)
+    except FencedOff:
+        log.warning("generation %s: a later attempt has it", writer.generation)
+        return
+    await queue.finish(writer.generation)
+
+
+async def conclude_unheld(
+    queue: Queue, publisher: Publisher, generation: str, *, attempt: int, outcome: Outcome
+) -> None:
+    """Ends a generation that no host holds, keeping the text that its stream has: one stopped
+    while it waited, or given up after too many faults. ``attempt`` counts its leases so far."""
+    try:
+        writer = await publisher.open(generation, attempt + 1)
+    except FencedOff:
+        return
+    await conclude(queue, publisher, writer, outcome)

@@ -1,0 +1,156 @@
+"""The one exception base: what a person, a socket and an API client are told.
+
+Every refusal that the product means to make is a `ChatsiteError`. It carries a stable
+``code`` for programs, a translatable ``message`` for people that says what to do, the HTTP
+status that fits, and whether trying the same thing again can help (``permanent``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+
+class ChatsiteError(Exception):
+    """Base of all refusals; subclasses set the defaults, callers may pass a fuller message."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    permanent: ClassVar[bool] = True
+    message: str | Promise = _("Something went wrong on the server. Try again in a moment.")
+    # With figures from the details, used when all of them are there.
+    detailed: ClassVar[str | Promise] = ""
+
+    def __init__(self, message: str | Promise | None = None, **details: Any) -> None:
+        if message is not None:
+            self.message = message
+        self.details = details
+        super().__init__(self.code)
+
+    def __str__(self) -> str:
+        if self.detailed:
+            try:
+                return str(self.detailed) % self.details
+            except KeyError:
+                pass
+        return str(self.message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The one shape of an error on the wire: ``{code, message, permanent, **details}``."""
+        return {
+            "code": self.code,
+            "message": str(self),
+            "permanent": self.permanent,
+            **self.details,
+        }
+
+
+class BadRequest(ChatsiteError):
+    code = "bad_request"
+    status = 400
+    message = _("The server could not read that request. Reload the page and try again.")
+
+
+class NotSignedIn(ChatsiteError):
+    code = "not_signed_in"
+    status = 401
+    message = _("You are signed out. Sign in again; your text is kept on this page.")
+
+
+class NotFound(ChatsiteError):
+    """Also the answer for what belongs to somebody else: the two must look the same."""
+
+    code = "not_found"
+    status = 404
+    message = _("This conversation does not exist, or it is not yours.")
+
+
+class ModelMissing(ChatsiteError):
+    code = "model_not_found"
+    status = 404
+    message = _("This model is not installed. Choose another one from the list.")
+
+
+class ModelUnavailable(ChatsiteError):
+    code = "model_unavailable"
+    status = 503
+    permanent = False
+    message = _("The model could not be started. An administrator can see why in the logs.")
+
+
+class MessageTooLong(ChatsiteError):
+    code = "message_too_long"
+    status = 400
+    message = _("The message is too long. Shorten it and send it again.")
+
+
+class EmptyMessage(ChatsiteError):
+    code = "empty_message"
+    status = 400
+    message = _("The message is empty. Write something first.")
+
+
+class ContextOverflow(ChatsiteError):
+    code = "context_length_exceeded"
+    status = 400
+    message = _("The conversation no longer fits the model's context. Start a new chat.")
+    detailed = _(
+        "The conversation takes %(prompt_tokens)s tokens, more than the %(context)s that the "
+        "model's context holds. Shorten the message or start a new chat."
+    )
+
+
+class Busy(ChatsiteError):
+    """The conversation already has a running answer on this branch."""
+
+    code = "busy"
+    status = 409
+    permanent = False
+    message = _("An answer is still being written. Stop it or wait for it to end.")
+
+
+class QueueFull(ChatsiteError):
+    code = "queue_full"
+    status = 503
+    permanent = False
+    message = _("Too many people are waiting for this model. Try again in a minute.")
+
+
+class TooManyRequests(ChatsiteError):
+    code = "too_many_requests"
+    status = 429
+    permanent = False
+    message = _("You have too many open requests. Wait for some of them to end.")
+
+
+class StreamsUnavailable(ChatsiteError):
+    code = "streams_unavailable"
+    status = 503
+    permanent = False
+    message = _("The server cannot reach its queue right now. Try again in a moment.")
+
+
+class EngineFailed(ChatsiteError):
+    code = "engine_error"
+    message = _("The model could not finish this answer. Try again.")
+
+
+class Interrupted(ChatsiteError):
+    code = "interrupted"
+    permanent = False
+    message = _("The server was interrupted while it wrote this answer. The text so far is kept.")
+
+
+_BY_CODE: dict[str, type[ChatsiteError]] = {
+    kind.code: kind for kind in ChatsiteError.__subclasses__()
+}
+
+
+def localise(error: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A stored error with its message in the reader's language."""
+    if error is None or error.get("code") not in _BY_CODE:
+        return error
+    details = {k: v for k, v in error.items() if k not in {"code", "message", "permanent"}}
+    return _BY_CODE[error["code"]](**details).as_dict()

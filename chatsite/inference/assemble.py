@@ -1,0 +1,100 @@
+"""Puts the host together from settings, and runs it until a signal comes."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import signal
+import socket
+from io import TextIOWrapper
+from pathlib import Path
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from redis.asyncio import Redis
+
+from chatsite.dispatch.queue import Queue
+from chatsite.engine.threads import default_threads
+from chatsite.errors import ModelUnavailable
+from chatsite.inference.host import Host
+from chatsite.inference.runner import ModelSpec
+from chatsite.stream.publish import Publisher
+from models_admin import catalogue
+
+ENV = settings.ENV
+
+
+@sync_to_async
+def resolve(name: str) -> ModelSpec:
+    version = catalogue.resolve(name)
+    if version.quarantined:
+        raise ModelUnavailable
+    return ModelSpec(
+        name=name,
+        digest=version.digest,
+        path=version.path,
+        context=ENV.context,
+        slots=ENV.slots,
+        threads=ENV.threads or default_threads(),
+        step_target_ms=ENV.step_target_ms,
+        backend=ENV.backend,
+        tuning_file=ENV.data_dir / "tuning.json",
+    )
+
+
+def host_id(run_dir: Path) -> str:
+    """The same on each start from this data folder, different on every machine."""
+    path = run_dir / "host-id"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        fresh = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        path.write_text(fresh)
+        return fresh
+
+
+def take_lock(run_dir: Path) -> TextIOWrapper:
+    """Two hosts on one data folder would take each other's jobs back. Held until exit."""
+    file = (run_dir / "inference.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SystemExit(
+            f"Another inference host runs on {run_dir.parent}. Stop it, or give this one "
+            "a data folder of its own (CHATSITE_DATA_DIR)."
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+async def serve() -> None:
+    run_dir = ENV.data_dir / "run"
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = take_lock(run_dir)
+    redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, socket_keepalive=True)
+    queue = Queue(redis, max_attempts=ENV.max_attempts, lease_ms=int(ENV.lease_seconds * 1000))
+    host = Host(
+        host_id(run_dir),
+        redis,
+        queue,
+        Publisher(redis, ended_ttl_seconds=ENV.stream_ttl),
+        resolve=resolve,
+        quarantine=sync_to_async(catalogue.quarantine),
+        keep_loaded=ENV.keep_loaded,
+        lease_seconds=ENV.lease_seconds,
+    )
+    task = asyncio.create_task(host.run(), name="host")
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    finally:
+        await redis.aclose()
+        lock.close()

@@ -1,0 +1,282 @@
+"""The inference host of one machine: leases jobs, feeds engine children, publishes, saves.
+
+The loop is `Host.run`: wake on a hint or after a second, then for each model that somebody
+waits for see to it that it is loaded, and lease as many jobs as it has free slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from django.db import DatabaseError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chatsite.chat.models import GenerationState
+from chatsite.dispatch import outcome as outcomes
+from chatsite.dispatch.outcome import Outcome
+from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, host_hints
+from chatsite.errors import ChatsiteError, Interrupted, ModelUnavailable
+from chatsite.inference import status
+from chatsite.inference.placement import Placement
+from chatsite.inference.runner import Effects, ModelRunner, ModelSpec, Running
+from chatsite.stream.publish import FencedOff, Publisher
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 1.0
+_HEARTBEATS_PER_LEASE = 5
+
+
+class Host:
+    """``resolve`` turns a model's name into what to load, or raises a `ChatsiteError`;
+    ``quarantine`` records that a version can't be loaded."""
+
+    def __init__(
+        self,
+        id: str,
+        redis: Redis,
+        queue: Queue,
+        publisher: Publisher,
+        *,
+        resolve: Callable[[str], Coroutine[Any, Any, ModelSpec]],
+        quarantine: Callable[[str, str], Coroutine[Any, Any, None]],
+        keep_loaded: int,
+        lease_seconds: float,
+    ) -> None:
+        self.id = id
+        self._redis = redis
+        self._queue = queue
+        self._publisher = publisher
+        self._quarantine = quarantine
+        self._heartbeat_seconds = lease_seconds / _HEARTBEATS_PER_LEASE
+        self._wake = asyncio.Event()
+        self._announce = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ending: dict[str, Running] = {}
+        self._draining = False
+        effects = Effects(
+            ended=lambda running, outcome: self._spawn(self._conclude(running, outcome)),
+            died=lambda lost: self._spawn(self._return(lost, fault=True)),
+            broken=lambda spec, reason: self._spawn(self._broken(spec, reason)),
+            changed=self._changed,
+            publisher=publisher,
+        )
+        self.placement = Placement(resolve, effects, keep_loaded)
+
+    # Life.
+
+    async def run(self) -> None:
+        """Serves until cancelled; then gives back what is under way and ends the children."""
+        await self._recover()
+        services = [
+            asyncio.create_task(self._publisher.run(), name="publish"),
+            asyncio.create_task(self._forever(self._listen), name="listen"),
+            asyncio.create_task(self._forever(self._beat), name="heartbeat"),
+            asyncio.create_task(self._forever(self._tell), name="announce"),
+        ]
+        try:
+            await self._forever(self._serve)
+        finally:
+            self._draining = True
+            await self._drain()
+            for task in services:
+                task.cancel()
+            await asyncio.gather(*services, return_exceptions=True)
+
+    async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await step()
+            except RedisError as error:
+                log.warning("Redis does not answer: %s. Trying again.", error)
+                await asyncio.sleep(0.5)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("unexpected failure", exc_info=error)
+
+    def _changed(self) -> None:
+        self._wake.set()
+        self._announce.set()
+
+    async def _recover(self) -> None:
+        """What an earlier process of this host held is free at once, not after its lease."""
+        while True:
+            try:
+                await self._settle(await self._queue.reclaim_host(self.id))
+                return
+            except RedisError as error:
+                log.warning("Redis does not answer: %s. Trying again.", error)
+                await asyncio.sleep(0.5)
+
+    async def _drain(self) -> None:
+        left = await self.placement.stop_all()
+        try:
+            await self._publisher.flush()
+            await self._return(left, fault=False)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=5)
+            await status.withdraw(self._redis, self.id)
+        except RedisError as error:
+            log.warning("Redis left first (%s); the jobs' leases will run out", error)
+
+    # Serving.
+
+    async def _serve(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+        except TimeoutError:
+            pass
+        self._wake.clear()
+        for name in await self._queue.models():
+            try:
+                runner = await self.placement.runner_for(name)
+            except ChatsiteError as error:
+                await self._refuse_all(name, error)
+                continue
+            if runner is not None:
+                await self._fill(name, runner)
+
+    async def _fill(self, name: str, runner: ModelRunner) -> None:
+        while runner.free_slots > 0 and not self._draining:
+            lease = await self._queue.lease(name, self.id)
+            if lease is None:
+                return
+            await self._begin(runner, lease)
+
+    async def _begin(self, runner: ModelRunner, lease: Lease) -> None:
+        id = lease.job.id
+        try:
+            writer = await self._publisher.open(id, lease.attempt)
+        except FencedOff:
+            log.warning("generation %s: a later attempt has it", id)
+            return
+        beginning = asyncio.create_task(
+            outcomes.save_start(id, attempt=lease.attempt, version=runner.spec.digest)
+        )
+        running = Running(lease, writer, beginning)
+        # A first attempt can't have ended: it may start while its row is being written. A later
+        # one may come after the end was saved and before the stream was told.
+        if lease.attempt > 1 and not await beginning:
+            await outcomes.conclude(
+                self._queue, self._publisher, writer, Outcome(GenerationState.INTERRUPTED)
+            )
+            return
+        await runner.take(running)
+
+    async def _refuse_all(self, name: str, error: ChatsiteError) -> None:
+        """Nobody can serve this model: all who wait are told, and why."""
+        while lease := await self._queue.lease(name, self.id):
+            await outcomes.conclude_unheld(
+                self._queue,
+                self._publisher,
+                lease.job.id,
+                attempt=lease.attempt,
+                outcome=Outcome(GenerationState.FAILED, error=error.as_dict()),
+            )
+
+    # Ends.
+
+    async def _conclude(self, running: Running, outcome: Outcome) -> None:
+        """Saves an end however long SQL or Redis is away; the lease is kept meanwhile."""
+        id = running.lease.job.id
+        self._ending[id] = running
+        try:
+            await asyncio.wait([running.beginning])
+            while True:
+                try:
+                    await outcomes.conclude(self._queue, self._publisher, running.writer, outcome)
+                    return
+                except (RedisError, DatabaseError) as error:
+                    log.error("the end of generation %s can't be saved yet: %s", id, error)
+                    await asyncio.sleep(1)
+        finally:
+            del self._ending[id]
+
+    async def _return(self, held: list[Running], *, fault: bool) -> None:
+        if not held:
+            return
+        await self._publisher.flush()
+        pairs = [(running.lease.job.id, running.lease.attempt) for running in held]
+        await self._settle(await self._queue.give_back(self.id, pairs, fault=fault))
+
+    async def _settle(self, given_back: GivenBack) -> None:
+        await end_exhausted(self._queue, self._publisher, given_back)
+
+    async def _broken(self, spec: ModelSpec, reason: str) -> None:
+        log.error("%s is quarantined: %s", spec.name, reason)
+        await self._quarantine(spec.digest, reason)
+        self.placement.forget(spec.digest)
+        await self._refuse_all(spec.name, ModelUnavailable())
+
+    # Talking to the others.
+
+    async def _listen(self) -> None:
+        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+        try:
+            await pubsub.subscribe(HINT_JOBS, host_hints(self.id))
+            while True:
+                message = await pubsub.get_message(timeout=10)
+                if message is None:
+                    continue
+                verb, _, id = message["data"].decode().partition(" ")
+                if message["channel"].decode() == HINT_JOBS:
+                    self._wake.set()
+                elif verb == "cancel":
+                    await self.placement.cancel(id)
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _beat(self) -> None:
+        await asyncio.sleep(self._heartbeat_seconds)
+        held = [
+            (running.lease.job.id, running.lease.attempt)
+            for running in (*self.placement.running(), *self._ending.values())
+        ]
+        for (id, _), answer in zip(held, await self._queue.heartbeat(self.id, held), strict=True):
+            if answer == "cancel":
+                await self.placement.cancel(id)
+            elif answer == "lost":
+                log.warning("generation %s was given to another host", id)
+                await self.placement.drop(id)
+        await self._settle(await self._queue.reclaim_expired())
+
+    async def _tell(self) -> None:
+        try:
+            await asyncio.wait_for(self._announce.wait(), status.ANNOUNCE_SECONDS)
+            await asyncio.sleep(0.1)
+        except TimeoutError:
+            pass
+        self._announce.clear()
+        await status.announce(
+            self._redis,
+            status.HostStatus(
+                id=self.id,
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                models=self.placement.statuses(),
+            ),
+        )
+
+
+async def end_exhausted(queue: Queue, publisher: Publisher, given_back: GivenBack) -> None:
+    """Saves the end of jobs that won't be tried again: stopped by their owner, or interrupted."""
+    for id in given_back.exhausted:
+        job = await queue.state(id)
+        if job.cancel_requested:
+            outcome = Outcome(GenerationState.CANCELLED, finish_reason="cancelled")
+        else:
+            outcome = Outcome(GenerationState.INTERRUPTED, error=Interrupted().as_dict())
+        await outcomes.conclude_unheld(queue, publisher, id, attempt=job.attempt, outcome=outcome)

@@ -1,0 +1,271 @@
+"""One model on this host: its engine child, from measuring to the last frame.
+
+The runner is the only owner of the model's state. Others call `ensure`, `take`, `cancel` and
+`stop`, and never act on a state that they read before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chatsite.chat.models import GenerationState
+from chatsite.dispatch.outcome import Outcome
+from chatsite.dispatch.queue import Lease
+from chatsite.engine import autotune, messages as m
+from chatsite.engine.client import EngineClient
+from chatsite.inference.status import ModelState, ModelStatus
+from chatsite.stream.publish import Publisher, Writer
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_SECONDS = (0.2, 1.0, 5.0, 15.0)
+# A model whose child dies before it has ever answered is broken for this machine; one that has
+# answered gets one more try, since a request or an administrator's signal may be to blame.
+_DEATHS_WHILE_LOADING = 2
+_DEATHS_IN_A_ROW = 3
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """``slots`` answers at once, each with up to ``context`` tokens."""
+
+    name: str
+    digest: str
+    path: Path
+    context: int
+    slots: int
+    threads: int
+    step_target_ms: float
+    backend: str
+    tuning_file: Path
+
+
+@dataclass
+class Running:
+    """One leased job. ``beginning`` saves the start; the end waits for it."""
+
+    lease: Lease
+    writer: Writer
+    beginning: asyncio.Task[bool]
+    first_text_at: float | None = None
+    started: bool = False
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What the runner asks of its host. ``ended`` saves an outcome; ``died`` gives the jobs
+    back; ``broken`` quarantines the model; ``changed`` announces its state or a free slot."""
+
+    ended: Callable[[Running, Outcome], None]
+    died: Callable[[list[Running]], None]
+    broken: Callable[[ModelSpec, str], None]
+    changed: Callable[[], None]
+    publisher: Publisher
+
+
+@dataclass
+class ModelRunner:
+    spec: ModelSpec
+    effects: Effects
+    state: ModelState = "waiting"
+    progress: float | None = None
+    reason: str = ""
+    loaded: m.Loaded | None = None
+    running: dict[str, Running] = field(default_factory=dict)
+    last_used: float = field(default_factory=time.monotonic)
+    _client: EngineClient | None = None
+    _task: asyncio.Task[None] | None = None
+    _stopping: bool = False
+    _deaths: int = 0
+    _has_answered: bool = False
+
+    @property
+    def free_slots(self) -> int:
+        if self.state != "ready" or self._client is None:
+            return 0
+        return self.spec.slots - len(self.running)
+
+    @property
+    def idle(self) -> bool:
+        return not self.running
+
+    def status(self, name: str) -> ModelStatus:
+        return ModelStatus(
+            name=name,
+            digest=self.spec.digest,
+            state=self.state,
+            progress=self.progress,
+            slots=self.spec.slots,
+            busy=len(self.running),
+            context=self.loaded.context if self.loaded else 0,
+            rss_bytes=self.loaded.rss_bytes if self.loaded else 0,
+            reason=self.reason,
+        )
+
+    def ensure(self) -> None:
+        """Sees to it that the model is loaded or on its way."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._live(), name=f"model {self.spec.name}")
+
+    async def take(self, running: Running) -> None:
+        """Gives a leased job to the child; the caller has seen a free slot."""
+        job = running.lease.job
+        self.running[job.id] = running
+        self.last_used = time.monotonic()
+        frame = m.Generate(
+            id=job.id,
+            owner=job.owner,
+            messages=job.messages,
+            params=job.params,
+            prefix=running.writer.full_text(),
+            generated=running.writer.tokens,
+        )
+        if self._client is not None:
+            await self._client.send(frame)
+
+    async def cancel(self, id: str) -> None:
+        if id in self.running and self._client is not None:
+            await self._client.send(m.Cancel(id))
+
+    async def drop(self, id: str) -> None:
+        """Forgets a job that another attempt has; what its slot still writes is ignored."""
+        await self.cancel(id)
+        self.running.pop(id, None)
+
+    async def stop(self) -> list[Running]:
+        """Ends the child; returns what it had not finished."""
+        self._stopping = True
+        if self._client is not None:
+            await self._client.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        left, self.running = list(self.running.values()), {}
+        return left
+
+    # The child's life.
+
+    async def _live(self) -> None:
+        """Loads, feeds and restarts the child until it is stopped or given up."""
+        while not self._stopping:
+            try:
+                reason = await self._one_life()
+            except asyncio.CancelledError:
+                raise
+            except autotune.NothingWorks as error:
+                self._give_up(str(error))
+                return
+            except Exception:
+                log.exception("%s: the engine could not be run", self.spec.name)
+                reason = "the engine could not be run; see the log"
+            if self._stopping:
+                return
+            self._deaths += 1
+            log.error("%s: engine child ended: %s", self.spec.name, reason)
+            lost, self.running = list(self.running.values()), {}
+            self.effects.died(lost)
+            limit = _DEATHS_IN_A_ROW if self._has_answered else _DEATHS_WHILE_LOADING
+            if self._deaths >= limit:
+                self._give_up(reason)
+                return
+            self._become("loading")
+            await asyncio.sleep(_BACKOFF_SECONDS[min(self._deaths, len(_BACKOFF_SECONDS)) - 1])
+
+    def _give_up(self, reason: str) -> None:
+        self.reason = reason
+        self._become("failed")
+        self.effects.broken(self.spec, reason)
+
+    def _become(self, state: ModelState, progress: float | None = None) -> None:
+        self.state, self.progress = state, progress
+        self.effects.changed()
+
+    async def _one_life(self) -> str:
+        """Runs one child to its end; returns why it ended."""
+        self.loaded = None
+        tuning = await self._tuning()
+        self._become("loading", 0.0)
+        client = EngineClient(
+            self.spec.name,
+            backend=self.spec.backend,
+            on_log=lambda line: log.info("%s", line, extra={"process": f"engine {self.spec.name}"}),
+        )
+        try:
+            self._client = client
+            self.loaded = await client.start(
+                m.Load(
+                    name=self.spec.name,
+                    path=str(self.spec.path),
+                    tuning=tuning,
+                    context=self.spec.context,
+                    slots=self.spec.slots,
+                    step_target_ms=self.spec.step_target_ms,
+                ),
+                on_loading=lambda progress: self._become("loading", progress),
+            )
+            self._become("ready")
+            async for frame in client.frames():
+                self._handle(frame)
+            return await client.wait()
+        finally:
+            self._client = None
+            await client.stop()
+
+    async def _tuning(self) -> m.Tuning:
+        if self.spec.backend != "llama":
+            return m.Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
+
+        def on_progress(progress: float) -> None:
+            self._become("measuring", progress)
+
+        return await autotune.tune(
+            self.spec.path,
+            digest=self.spec.digest,
+            threads=self.spec.threads,
+            store=self.spec.tuning_file,
+            on_progress=on_progress,
+        )
+
+    # Frames.
+
+    def _handle(self, frame: m.ToHost) -> None:
+        match frame:
+            case m.Step(deltas):
+                for delta in deltas:
+                    self._text(delta)
+            case m.Started(id=id):
+                if running := self.running.get(id):
+                    running.started = True
+            case m.Finished(id=id, reason=reason, usage=usage):
+                self._deaths, self._has_answered = 0, True
+                cancelled = reason == "cancelled"
+                state = GenerationState.CANCELLED if cancelled else GenerationState.DONE
+                self._end(id, Outcome(state, finish_reason=reason, usage=usage))
+            case m.Failed(id=id, code=code, message=message, details=details):
+                error = {"code": code, "message": message, "permanent": True, **details}
+                self._end(id, Outcome(GenerationState.FAILED, error=error))
+
+    def _text(self, delta: m.Delta) -> None:
+        running = self.running.get(delta.id)
+        if running is None:
+            return
+        if running.first_text_at is None:
+            running.first_text_at = time.time()
+        self.effects.publisher.append(running.writer, delta.text, delta.tokens)
+
+    def _end(self, id: str, outcome: Outcome) -> None:
+        running = self.running.pop(id, None)
+        if running is None:
+            return
+        self.last_used = time.monotonic()
+        if running.first_text_at is not None:
+            ttft = (running.first_text_at - running.lease.job.queued_at) * 1000
+            outcome = dataclasses.replace(outcome, ttft_ms=ttft)
+        self.effects.ended(running, outcome)
+        self.effects.changed()

@@ -1,0 +1,74 @@
+"""What an inference host says of itself, and what others read: key ``cs:host:<id>``, JSON.
+
+The key expires when the host falls silent, so what can be read is alive.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from redis.asyncio import Redis
+
+ModelState = Literal["measuring", "loading", "ready", "waiting", "failed"]
+
+_HOSTS = "cs:hosts"
+ALIVE_SECONDS = 6.0
+ANNOUNCE_SECONDS = 1.0
+
+
+class ModelStatus(msgspec.Struct, frozen=True):
+    """One model on one host. ``progress`` is 0 to 1 while measuring or loading; ``context`` is
+    tokens per slot; ``rss_bytes`` what the engine child holds; ``reason`` why it failed."""
+
+    name: str
+    digest: str
+    state: ModelState
+    progress: float | None = None
+    slots: int = 0
+    busy: int = 0
+    context: int = 0
+    rss_bytes: int = 0
+    reason: str = ""
+
+
+class HostStatus(msgspec.Struct, frozen=True):
+    id: str
+    hostname: str
+    pid: int
+    models: tuple[ModelStatus, ...] = ()
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(HostStatus).decode
+
+
+async def announce(redis: Redis, status: HostStatus) -> None:
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.set(f"cs:host:{status.id}", _encode(status), px=int(ALIVE_SECONDS * 1000))
+        pipe.sadd(_HOSTS, status.id)
+        await pipe.execute()
+
+
+async def withdraw(redis: Redis, host: str) -> None:
+    """The host leaves in good order."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.delete(f"cs:host:{host}")
+        pipe.srem(_HOSTS, host)
+        await pipe.execute()
+
+
+async def alive(redis: Redis) -> list[HostStatus]:
+    """All hosts that have announced themselves within `ALIVE_SECONDS`."""
+    ids: set[bytes] = await redis.smembers(_HOSTS)  # type: ignore[misc]
+    if not ids:
+        return []
+    found = await redis.mget([f"cs:host:{id.decode()}" for id in sorted(ids)])
+    return [_decode(status) for status in found if status]
+
+
+def best(hosts: list[HostStatus], model: str) -> ModelStatus | None:
+    """The state nearest to an answer that any host has ``model`` in."""
+    nearest: tuple[ModelState, ...] = ("ready", "loading", "measuring", "waiting", "failed")
+    found = [status for host in hosts for status in host.models if status.name == model]
+    return min(found, key=lambda status: nearest.index(status.state), default=None)

@@ -1,0 +1,190 @@
+"""Reading the streams: one reader per process, however many sockets look on.
+
+A `Feed` holds the text of one generation for as long as somebody in this process follows it.
+Readers pull ranges from it at their own pace, so a slow socket costs no memory and what piles
+up for it merges into one range.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chatsite.stream.messages import End, Fence, Text
+from chatsite.stream.publish import decode_entry, stream_key
+
+log = logging.getLogger(__name__)
+
+# Below every socket timeout that a Redis client may have, so that an idle read ends by itself.
+_BLOCK_MS = 4000
+_WAITING_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is known while an answer waits; see `protocol.Waiting`."""
+
+    ahead: int
+    model: str
+    progress: float | None = None
+
+
+@dataclass(frozen=True)
+class Range:
+    """Text of the entries ``start + 1`` to ``end``."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass
+class Feed:
+    """One generation as this process knows it. ``texts[i]`` is the text of entry ``i + 1``."""
+
+    generation: str
+    model: str
+    texts: list[str] = field(default_factory=list)
+    attempt: int = 0
+    end: End | None = None
+    place: Place | None = None
+    last_id: bytes = b"0-0"
+    followers: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def read(self, cursor: int) -> Range | None:
+        """What follows ``cursor``; None when there is nothing yet. A cursor beyond what the
+        stream holds (Redis lost its data) starts again from the first character."""
+        if cursor > len(self.texts):
+            cursor = 0
+        if cursor == len(self.texts):
+            return None
+        return Range(cursor, len(self.texts), "".join(self.texts[cursor:]))
+
+    def next_change(self) -> asyncio.Event:
+        """Set when something is new. Take it before reading, so that nothing is missed."""
+        return self._changed
+
+    def _notify(self) -> None:
+        event, self._changed = self._changed, asyncio.Event()
+        event.set()
+
+    def _apply(self, id: bytes, data: bytes) -> None:
+        self.last_id = id
+        attempt, _, _ = id.partition(b"-")
+        match decode_entry(data):
+            case Fence():
+                self.attempt = int(attempt)
+                self.place = None
+            case Text() as entry:
+                self.texts.append(entry.text)
+            case End() as end:
+                self.end = end
+
+
+WaitingLine = Callable[[list[tuple[str, str]]], Awaitable[list[Place | None]]]
+
+
+class Hub:
+    """Follows the streams that somebody in this process wants, over one Redis connection.
+
+    ``waiting_line`` answers for (model, generation) pairs where they stand; it is asked twice a
+    second for those that have not begun.
+    """
+
+    def __init__(self, redis: Redis, waiting_line: WaitingLine) -> None:
+        self._redis = redis
+        self._waiting_line = waiting_line
+        self._feeds: dict[str, Feed] = {}
+        # Writing to this stream ends a blocked read, so that a new feed need not wait for it.
+        self._wake_key = f"cs:wake:{secrets.token_hex(8)}"
+        self._wake_id = b"0-0"
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def follow(self, generation: str, model: str) -> AsyncIterator[Feed]:
+        """The feed of a generation, filled from its first entry on."""
+        feed = self._feeds.get(generation)
+        if feed is None:
+            feed = self._feeds[generation] = Feed(generation, model)
+            self._start()
+            await self._wake()
+        feed.followers += 1
+        try:
+            yield feed
+        finally:
+            feed.followers -= 1
+            if feed.followers == 0 and self._feeds.get(generation) is feed:
+                del self._feeds[generation]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def _start(self) -> None:
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._forever(self._read), name="hub-read"),
+                asyncio.create_task(self._forever(self._watch_line), name="hub-line"),
+            ]
+
+    async def _wake(self) -> None:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xadd(self._wake_key, {"w": b""}, maxlen=1)
+                pipe.expire(self._wake_key, 60)
+                await pipe.execute()
+        except RedisError as error:
+            log.warning("Could not wake the reader: %s", error)
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except RedisError as error:
+                log.warning("Redis does not answer: %s. Trying again.", error)
+                await asyncio.sleep(0.3)
+
+    async def _read(self) -> None:
+        wanted: dict[Any, Any] = {
+            stream_key(feed.generation): feed.last_id
+            for feed in self._feeds.values()
+            if feed.end is None
+        }
+        wanted[self._wake_key] = self._wake_id
+        answer: Any = await self._redis.xread(wanted, block=_BLOCK_MS)
+        by_key = {stream_key(feed.generation).encode(): feed for feed in self._feeds.values()}
+        for key, entries in answer or ():
+            if key == self._wake_key.encode():
+                self._wake_id = entries[-1][0]
+                continue
+            feed = by_key.get(key)
+            # A feed dropped and opened anew while the read was under way wants all from the
+            # first entry on, which this answer may not have.
+            if feed is None or feed.last_id != wanted[key.decode()]:
+                continue
+            for id, fields in entries:
+                feed._apply(id, fields[b"e"])
+            feed._notify()
+
+    async def _watch_line(self) -> None:
+        await asyncio.sleep(_WAITING_SECONDS)
+        waiting = [f for f in self._feeds.values() if f.end is None and not f.texts]
+        if not waiting:
+            return
+        places = await self._waiting_line([(f.model, f.generation) for f in waiting])
+        for feed, place in zip(waiting, places, strict=True):
+            if place != feed.place:
+                feed.place = place
+                feed._notify()
+

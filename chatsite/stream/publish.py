@@ -1,0 +1,171 @@
+"""Writing the streams: the inference host appends, Redis refuses whoever is out of date."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from chatsite.stream.messages import End, Entry, Fence, Text
+
+log = logging.getLogger(__name__)
+
+# One entry per generation in this time, at most: below what a person can tell apart, and a
+# fifth of the work of an entry per token at 150 tokens/s.
+FLUSH_SECONDS = 0.03
+# A stream nobody ends (its host and the reaper gone for good) goes away by itself.
+_OPEN_TTL_SECONDS = 24 * 3600
+
+encode = msgspec.msgpack.Encoder().encode
+decode_entry = msgspec.msgpack.Decoder(Entry).decode
+
+
+def stream_key(generation: str) -> str:
+    return f"cs:gen:{generation}"
+
+
+class FencedOff(Exception):
+    """A later attempt writes this stream: whatever this one still has is void."""
+
+
+@dataclass
+class Writer:
+    """One attempt at one generation. ``text`` and ``tokens`` are all that the stream will hold,
+    earlier attempts included; ``pending`` is what of it waits for the next flush."""
+
+    generation: str
+    attempt: int
+    text: list[str] = field(default_factory=list)
+    tokens: int = 0
+    seq: int = 0
+    pending: str = ""
+    pending_tokens: int = 0
+    fenced_off: bool = False
+
+    def full_text(self) -> str:
+        return "".join(self.text)
+
+
+class Publisher:
+    """All writers of one host: one pipeline per flush carries the new text of all of them."""
+
+    def __init__(self, redis: Redis, *, ended_ttl_seconds: int) -> None:
+        self._redis = redis
+        self._ended_ttl = ended_ttl_seconds
+        self._dirty: dict[str, Writer] = {}
+        self._wake = asyncio.Event()
+        self._flushing = asyncio.Lock()
+
+    async def open(self, generation: str, attempt: int) -> Writer:
+        """Fences off earlier attempts, then reads what they wrote: that text stays.
+
+        Raises `FencedOff` if a later attempt was here already.
+        """
+        key = stream_key(generation)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xadd(key, {"e": encode(Fence())}, id=f"{attempt}-0")
+                pipe.expire(key, _OPEN_TTL_SECONDS)
+                if attempt > 1:
+                    pipe.xrange(key)
+                answers = await pipe.execute()
+        except ResponseError as error:
+            raise FencedOff(generation) from error
+        writer = Writer(generation, attempt)
+        for id, fields in answers[2] if attempt > 1 else ():
+            entry = decode_entry(fields[b"e"])
+            if isinstance(entry, Text):
+                writer.text.append(entry.text)
+                writer.tokens += entry.tokens
+            if not isinstance(entry, Fence):
+                writer.seq = int(id.partition(b"-")[2])
+        return writer
+
+    def append(self, writer: Writer, text: str, tokens: int) -> None:
+        """Takes text now, writes it with the next flush."""
+        writer.text.append(text)
+        writer.tokens += tokens
+        writer.pending += text
+        writer.pending_tokens += tokens
+        self._dirty[writer.generation] = writer
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Flushes until cancelled. The first text after a pause goes out at once; a writer is
+        dropped from then on if Redis says that a later attempt has its stream."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.flush()
+            except RedisError as error:
+                log.warning("Redis does not take text: %s. Trying again.", error)
+                self._wake.set()
+                await asyncio.sleep(0.5)
+            await asyncio.sleep(FLUSH_SECONDS)
+
+    async def flush(self) -> None:
+        """Writes all that is pending in one round trip; nothing is lost if Redis fails."""
+        async with self._flushing:
+            writers = [w for w in self._dirty.values() if w.pending and not w.fenced_off]
+            self._dirty.clear()
+            if not writers:
+                return
+            sent = [Text(w.pending, w.pending_tokens) for w in writers]
+            try:
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for writer, entry in zip(writers, sent, strict=True):
+                        id = f"{writer.attempt}-{writer.seq + 1}"
+                        pipe.xadd(stream_key(writer.generation), {"e": encode(entry)}, id=id)
+                    answers = await pipe.execute(raise_on_error=False)
+                for writer, entry, answer in zip(writers, sent, answers, strict=True):
+                    await self._settle(writer, entry, answer)
+            finally:
+                for writer in writers:
+                    if writer.pending and not writer.fenced_off:
+                        self._dirty[writer.generation] = writer
+                        self._wake.set()
+
+    async def _settle(self, writer: Writer, sent: Text, answer: object) -> None:
+        """Takes what Redis holds now out of ``pending``."""
+        held: Text | None = sent
+        if isinstance(answer, ResponseError):
+            held = await self._own_entry(writer)
+            writer.fenced_off = held is None
+        elif isinstance(answer, RedisError):
+            held = None
+        if held is not None:
+            writer.seq += 1
+            writer.pending = writer.pending[len(held.text) :]
+            writer.pending_tokens -= held.tokens
+
+    async def _own_entry(self, writer: Writer) -> Text | None:
+        """The entry under the refused ID if it is the newest: an earlier try of ours arrived
+        after all and only its answer was lost. It may hold less than is pending by now."""
+        wanted = f"{writer.attempt}-{writer.seq + 1}".encode()
+        newest = await self._redis.xrevrange(stream_key(writer.generation), count=1)
+        if not newest or newest[0][0] != wanted:
+            return None
+        entry = decode_entry(newest[0][1][b"e"])
+        return entry if isinstance(entry, Text) else None
+
+    async def end(self, writer: Writer, end: End) -> None:
+        """Writes the rest of the text and the last entry. Call it after SQL has both.
+
+        Raises `FencedOff` if a later attempt writes this stream.
+        """
+        await self.flush()
+        if writer.fenced_off:
+            raise FencedOff(writer.generation)
+        key = stream_key(writer.generation)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xadd(key, {"e": encode(end)}, id=f"{writer.attempt}-{writer.seq + 1}")
+                pipe.expire(key, self._ended_ttl)
+                await pipe.execute()
+        except ResponseError as error:
+            raise FencedOff(writer.generation) from error
