@@ -15,8 +15,10 @@ from django.core.asgi import get_asgi_application
 from django.urls import path
 
 from chatsite import logs
+from chatsite.supervisor import child
 
 logs.configure("daphne")
+child.leave_with_supervisor()
 django_application = get_asgi_application()
 
 # Importable only once Django's applications are ready.

@@ -71,6 +71,9 @@ class Environment(BaseSettings):
         200, ge=10, le=10_000, description="Longest engine step aimed at: bounds gaps in a stream."
     )
     keep_loaded: int = Field(1, ge=1, le=64, description="Models held in memory at once.")
+    preload: bool = Field(
+        True, description="Load the default model at start, so that nobody waits for it."
+    )
     lease_seconds: float = Field(
         10, ge=1, le=600, description="Silence after which a host's jobs go to another."
     )
@@ -97,7 +100,9 @@ class Environment(BaseSettings):
         for origin in value:
             scheme, separator, rest = origin.partition("://")
             if scheme not in {"http", "https"} or not separator or not rest or "/" in rest:
-                raise ValueError(f"{origin!r} is not like https://chat.example.org or http://h:8000")
+                raise ValueError(
+                    f"{origin!r} is not like https://chat.example.org or http://h:8000"
+                )
             if "*" in rest:
                 raise ValueError(f"{origin!r}: a wildcard would let any site use people's sessions")
         return value

@@ -7,6 +7,7 @@ status that fits, and whether trying the same thing again can help (``permanent`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from django.utils.functional import Promise
@@ -143,14 +144,16 @@ class Interrupted(ChatsiteError):
     message = _("The server was interrupted while it wrote this answer. The text so far is kept.")
 
 
-_BY_CODE: dict[str, type[ChatsiteError]] = {
-    kind.code: kind for kind in ChatsiteError.__subclasses__()
-}
+def _kinds(base: type[ChatsiteError] = ChatsiteError) -> Iterator[type[ChatsiteError]]:
+    yield base
+    for kind in base.__subclasses__():
+        yield from _kinds(kind)
 
 
 def localise(error: dict[str, Any] | None) -> dict[str, Any] | None:
     """A stored error with its message in the reader's language."""
-    if error is None or error.get("code") not in _BY_CODE:
-        return error
+    if error is None:
+        return None
     details = {k: v for k, v in error.items() if k not in {"code", "message", "permanent"}}
-    return _BY_CODE[error["code"]](**details).as_dict()
+    kind = next((kind for kind in _kinds() if kind.code == error.get("code")), None)
+    return kind(**details).as_dict() if kind else error

@@ -20,7 +20,8 @@ from django.utils import translation
 from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
-from chatsite.chat import identity, protocol as p, serialize
+from chatsite.chat import identity, serialize
+from chatsite.chat import protocol as p
 from chatsite.chat.follow import Follower, SlowReader
 from chatsite.chat.hints import conversation_changed, user_group
 from chatsite.chat.models import OPEN_STATES, Generation, Message
@@ -33,11 +34,11 @@ log = logging.getLogger(__name__)
 SIGNED_OUT = 4401
 SLOW_READER = 4408
 # Commands other than acknowledgements, per socket.
-_BURST, _PER_SECOND = 60.0, 10.0
+_BURST, _PER_SECOND = 200.0, 20.0
 _MAX_FOLLOWED = 64
 
 
-class ChatConsumer(AsyncWebsocketConsumer):
+class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped library
     async def connect(self) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self.following: dict[str, asyncio.Task[None]] = {}
@@ -102,7 +103,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 p.Accepted(
                     id=command.id,
                     conversation=serialize.conversation(turn.conversation),
-                    user_message=turn.user_message and serialize.message(turn.user_message),
+                    user_message=(
+                        serialize.message(turn.user_message) if turn.user_message else None
+                    ),
                     assistant_message=serialize.message(turn.answer),
                 )
             )
@@ -217,15 +220,13 @@ class _Answering:
                 answer = ChatsiteError()
             case _:
                 return False
-        await self._consumer._refuse(answer, self._id, self._generation)  # noqa: SLF001
+        await self._consumer._refuse(answer, self._id, self._generation)
         return True
 
 
 @sync_to_async
 def _ended(user: User, generation: str, cursor: int, language: str) -> p.Ended:
-    message = (
-        Message.objects.of(user).select_related("generation").get(generation__pk=generation)
-    )
+    message = Message.objects.of(user).select_related("generation").get(generation__pk=generation)
     state: Any = message.generation.state
     with translation.override(language):
         return p.Ended(generation, state, cursor, serialize.message(message))
@@ -237,4 +238,4 @@ def _request_id(data: str | None) -> str | None:
         id = msgspec.json.decode(data or "").get("id")
     except (msgspec.DecodeError, AttributeError):
         return None
-    return id if isinstance(id, str) and len(id) <= 64 else None  # noqa: PLR2004
+    return id if isinstance(id, str) and len(id) <= 64 else None

@@ -25,7 +25,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
 
 class Conversation(models.Model):
-    """``head`` is the leaf of the branch that the owner looked at last; empty before any message."""
+    """``head`` is the leaf of the branch that the owner looked at last; none before any message."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(

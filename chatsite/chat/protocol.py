@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from chatsite.engine.messages import SamplingParams
 from chatsite.stream.messages import EndState
 
 Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -28,7 +29,7 @@ class Command(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fiel
     pass
 
 
-class Send(Command, tag="send"):
+class Send(Command, frozen=True, tag="send"):
     """A new user message behind ``parent`` (null for the first of a conversation).
     ``conversation`` null begins one; its id comes back in `Accepted`."""
 
@@ -37,42 +38,45 @@ class Send(Command, tag="send"):
     model: ModelName
     conversation: Id | None = None
     parent: Id | None = None
+    params: SamplingParams = SamplingParams()
 
 
-class Edit(Command, tag="edit"):
+class Edit(Command, frozen=True, tag="edit"):
     """A sibling of the user message ``message`` with other content, and a new answer to it."""
 
     id: RequestId
     message: Id
     content: str
     model: ModelName
+    params: SamplingParams = SamplingParams()
 
 
-class Regenerate(Command, tag="regenerate"):
+class Regenerate(Command, frozen=True, tag="regenerate"):
     """A sibling of the answer ``message``."""
 
     id: RequestId
     message: Id
     model: ModelName
+    params: SamplingParams = SamplingParams()
 
 
-class Stop(Command, tag="stop"):
+class Stop(Command, frozen=True, tag="stop"):
     id: RequestId
     generation: Id
 
 
-class Subscribe(Command, tag="subscribe"):
+class Subscribe(Command, frozen=True, tag="subscribe"):
     """Follow a generation from ``cursor`` on (0: from its first character)."""
 
     generation: Id
     cursor: Cursor = 0
 
 
-class Unsubscribe(Command, tag="unsubscribe"):
+class Unsubscribe(Command, frozen=True, tag="unsubscribe"):
     generation: Id
 
 
-class Ack(Command, tag="ack"):
+class Ack(Command, frozen=True, tag="ack"):
     """The client has applied all up to ``cursor``. A reader that does not acknowledge is sent
     no more than a bounded amount; what waits is merged into the next delta."""
 
@@ -87,7 +91,7 @@ class Event(msgspec.Struct, frozen=True, tag_field="type"):
     pass
 
 
-class Accepted(Event, tag="accepted"):
+class Accepted(Event, frozen=True, tag="accepted"):
     """A `Send`, `Edit` or `Regenerate` is saved and queued; the sender is already subscribed.
     ``user_message`` is null for a regeneration. The three objects have the shapes of the
     conversation endpoint (`serialize.py`)."""
@@ -98,14 +102,14 @@ class Accepted(Event, tag="accepted"):
     user_message: dict[str, Any] | None
 
 
-class Stopped(Event, tag="stopped"):
+class Stopped(Event, frozen=True, tag="stopped"):
     """The `Stop` was passed on; the generation's `Ended` follows."""
 
     id: str
     generation: str
 
 
-class Waiting(Event, tag="waiting"):
+class Waiting(Event, frozen=True, tag="waiting"):
     """Repeated while an answer waits. ``ahead`` counts the requests before it in line; ``model``
     is ``ready``, ``measuring``, ``loading`` (with ``progress`` 0 to 1), ``waiting`` (for memory
     or a host) or ``failed``."""
@@ -116,21 +120,21 @@ class Waiting(Event, tag="waiting"):
     progress: float | None = None
 
 
-class Started(Event, tag="started"):
+class Started(Event, frozen=True, tag="started"):
     """A slot works on the answer: attempt 2 and later go on after a fault."""
 
     generation: str
     attempt: int
 
 
-class Delta(Event, tag="delta"):
+class Delta(Event, frozen=True, tag="delta"):
     generation: str
     start: int
     end: int
     text: str
 
 
-class Ended(Event, tag="ended"):
+class Ended(Event, frozen=True, tag="ended"):
     """Sent once, after all text. ``cursor`` is the last delta's ``end``: a client elsewhere
     subscribes again. ``message`` is the saved answer in full, in the endpoint's shape; the
     client shows its content if it differs from what it has."""
@@ -141,7 +145,7 @@ class Ended(Event, tag="ended"):
     message: dict[str, Any]
 
 
-class Changed(Event, tag="changed"):
+class Changed(Event, frozen=True, tag="changed"):
     """A hint that one of the person's conversations is new, renamed, deleted or has a new
     answer: the client fetches it again if it shows it. May be lost; never needed for text."""
 
@@ -149,7 +153,7 @@ class Changed(Event, tag="changed"):
     what: Literal["created", "updated", "deleted"]
 
 
-class Error(Event, tag="error"):
+class Error(Event, frozen=True, tag="error"):
     """``id`` and ``generation`` say what was refused, where known. ``error`` is
     `ChatsiteError.as_dict`: ``{code, message, permanent, …}``, the message in the person's
     language and fit to be shown."""

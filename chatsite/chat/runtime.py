@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from django.conf import settings
 from redis.asyncio import Redis
 
+from chatsite.dispatch.connection import connect
 from chatsite.dispatch.queue import Queue
 from chatsite.inference import status
 from chatsite.stream.hub import Hub, Place
@@ -28,10 +29,6 @@ class Runtime:
 
 
 _runtimes: WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime] = WeakKeyDictionary()
-
-
-def connect() -> Redis:
-    return Redis.from_url(settings.REDIS_URL, socket_timeout=30, socket_keepalive=True)
 
 
 def runtime() -> Runtime:

@@ -12,6 +12,7 @@ from chatsite.chat.models import OPEN_STATES, Generation, GenerationState
 from chatsite.chat.protocol import Edit, Regenerate, Send
 from chatsite.chat.runtime import Runtime
 from chatsite.chat.turns import Turn
+from chatsite.dispatch.messages import Job
 from chatsite.dispatch.outcome import Outcome, conclude_unheld
 from chatsite.errors import ChatsiteError, NotFound, StreamsUnavailable
 
@@ -23,7 +24,7 @@ async def submit(runtime: Runtime, user: User, command: Send | Edit | Regenerate
     and queueing, this queues it.
     """
 
-    def save() -> tuple[Turn, turns.Job | None]:
+    def save() -> tuple[Turn, Job | None]:
         turn = turns.make(user, command)
         waits = turn.generation.state == GenerationState.QUEUED
         return turn, turns.job(turn) if waits else None

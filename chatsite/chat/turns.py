@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
+import msgspec
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -121,7 +122,7 @@ def job(turn: Turn) -> Job:
         model=turn.generation.model,
         messages=prompt.build(turn.answer.parent),
         queued_at=turn.generation.queued_at.timestamp(),
-        params=SamplingParams(**turn.generation.params),
+        params=msgspec.convert(turn.generation.params, SamplingParams),
     )
 
 
@@ -203,6 +204,7 @@ def _queue_answer(
         state=GenerationState.QUEUED,
         request_id=command.id,
         model=command.model,
+        params=msgspec.to_builtins(command.params),
     )
     conversation.head = answer
     conversation.updated_at = timezone.now()

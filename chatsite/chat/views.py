@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Annotated, Any
 
@@ -34,7 +34,7 @@ from models_admin import catalogue
 
 _PAGE = 50
 
-View = Callable[..., Awaitable[HttpResponse]]
+View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 
 def json_api(view: View) -> View:
@@ -43,14 +43,18 @@ def json_api(view: View) -> View:
     @wraps(view)
     async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            user = await request.auser()
-            if not isinstance(user, User):
-                raise NotSignedIn
-            return await view(request, user, *args, **kwargs)
+            return await view(request, await _person(request), *args, **kwargs)
         except ChatsiteError as error:
             return JsonResponse({"error": error.as_dict()}, status=error.status)
 
     return wrapped
+
+
+async def _person(request: HttpRequest) -> User:
+    user = await request.auser()
+    if not isinstance(user, User):
+        raise NotSignedIn
+    return user
 
 
 @require_GET
@@ -59,7 +63,7 @@ def json_api(view: View) -> View:
 @login_required
 async def page(request: HttpRequest, id: uuid.UUID | None = None) -> HttpResponse:
     """`/` and `/c/<id>/`: the page with all that its first paint needs."""
-    user = await request.auser()
+    user = await _person(request)
     models = await _models()
 
     def boot() -> dict[str, Any]:
@@ -148,7 +152,7 @@ async def _models() -> dict[str, Any]:
     }
 
 
-def _conversation_page(user: Any, before: str | None) -> tuple[list[dict[str, Any]], bool]:
+def _conversation_page(user: User, before: str | None) -> tuple[list[dict[str, Any]], bool]:
     """Newest first, from behind the conversation that ``before`` (``<time>,<id>``) names."""
     found = Conversation.objects.of(user).order_by("-updated_at", "-id")
     if before:
@@ -164,14 +168,14 @@ def _conversation_page(user: Any, before: str | None) -> tuple[list[dict[str, An
     return [serialize.conversation(row) for row in rows[:_PAGE]], len(rows) > _PAGE
 
 
-def _owned(user: Any, id: uuid.UUID) -> Conversation:
+def _owned(user: User, id: uuid.UUID) -> Conversation:
     found = Conversation.objects.of(user).filter(pk=id).first()
     if found is None:
         raise NotFound
     return found
 
 
-def _conversation(user: Any, id: uuid.UUID) -> dict[str, Any]:
+def _conversation(user: User, id: uuid.UUID) -> dict[str, Any]:
     found = _owned(user, id)
     messages = found.messages.select_related("generation").order_by("created_at", "id")
     return {
@@ -202,4 +206,3 @@ async def _delete(user: User, id: uuid.UUID) -> None:
     async for generation in written:
         await stop(runtime(), user, str(generation.pk))
     await found.adelete()
-

@@ -7,7 +7,7 @@ can finish: the text is in SQL before any reader is told that it has ended.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -16,8 +16,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
-from chatsite.dispatch.queue import Queue
+from chatsite.dispatch.queue import GivenBack, Queue
 from chatsite.engine.messages import Usage
+from chatsite.errors import Interrupted
 from chatsite.stream.messages import End
 from chatsite.stream.publish import FencedOff, Publisher, Writer
 
@@ -45,7 +46,9 @@ def save_start(generation: str, *, attempt: int, version: str) -> bool:
 
 
 @sync_to_async
-def save_end(generation: str, *, attempt: int, text: str, tokens: int, outcome: Outcome) -> End | None:
+def save_end(
+    generation: str, *, attempt: int, text: str, tokens: int, outcome: Outcome
+) -> End | None:
     """Saves text and outcome in one transaction and returns the stream's last entry. If the
     generation had ended before, nothing is changed and that end is returned; if a later
     attempt works on it, None."""
@@ -128,3 +131,14 @@ async def conclude_unheld(
     except FencedOff:
         return
     await conclude(queue, publisher, writer, outcome)
+
+
+async def end_exhausted(queue: Queue, publisher: Publisher, given_back: GivenBack) -> None:
+    """Saves the end of jobs that won't be tried again: stopped by their owner, or interrupted."""
+    for id in given_back.exhausted:
+        job = await queue.state(id)
+        if job.cancel_requested:
+            outcome = Outcome(GenerationState.CANCELLED, finish_reason="cancelled")
+        else:
+            outcome = Outcome(GenerationState.INTERRUPTED, error=Interrupted().as_dict())
+        await conclude_unheld(queue, publisher, id, attempt=job.attempt, outcome=outcome)

@@ -11,17 +11,16 @@ import logging
 from datetime import timedelta
 
 from asgiref.sync import sync_to_async
-from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
+from chatsite.celery import app
 from chatsite.chat import turns
 from chatsite.chat.models import Generation, GenerationState
-from chatsite.chat.runtime import connect
-from chatsite.dispatch.outcome import Outcome, conclude_unheld
+from chatsite.dispatch.connection import connect
+from chatsite.dispatch.outcome import Outcome, conclude_unheld, end_exhausted
 from chatsite.dispatch.queue import Queue
 from chatsite.errors import ChatsiteError, Interrupted
-from chatsite.inference.host import end_exhausted
 from chatsite.stream.publish import Publisher
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 _GRACE = timedelta(seconds=20)
 
 
-@shared_task(ignore_result=True)
+@app.task(ignore_result=True)
 def reap_generations() -> None:
     asyncio.run(_reap_once())
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from redis.asyncio import Redis
 
+from chatsite.dispatch.connection import connect
 from chatsite.dispatch.queue import Queue
 from chatsite.engine.threads import default_threads
 from chatsite.errors import ModelUnavailable
@@ -75,7 +75,7 @@ async def serve() -> None:
     run_dir = ENV.data_dir / "run"
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = take_lock(run_dir)
-    redis = Redis.from_url(settings.REDIS_URL, socket_timeout=30, socket_keepalive=True)
+    redis = connect()
     queue = Queue(redis, max_attempts=ENV.max_attempts, lease_ms=int(ENV.lease_seconds * 1000))
     host = Host(
         host_id(run_dir),
@@ -84,6 +84,7 @@ async def serve() -> None:
         Publisher(redis, ended_ttl_seconds=ENV.stream_ttl),
         resolve=resolve,
         quarantine=sync_to_async(catalogue.quarantine),
+        default_model=sync_to_async(lambda: catalogue.default_name() if ENV.preload else None),
         keep_loaded=ENV.keep_loaded,
         lease_seconds=ENV.lease_seconds,
     )

@@ -21,7 +21,7 @@ from chatsite.chat.models import GenerationState
 from chatsite.dispatch import outcome as outcomes
 from chatsite.dispatch.outcome import Outcome
 from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, host_hints
-from chatsite.errors import ChatsiteError, Interrupted, ModelUnavailable
+from chatsite.errors import ChatsiteError, ModelUnavailable
 from chatsite.inference import status
 from chatsite.inference.placement import Placement
 from chatsite.inference.runner import Effects, ModelRunner, ModelSpec, Running
@@ -35,7 +35,8 @@ _HEARTBEATS_PER_LEASE = 5
 
 class Host:
     """``resolve`` turns a model's name into what to load, or raises a `ChatsiteError`;
-    ``quarantine`` records that a version can't be loaded."""
+    ``quarantine`` records that a version can't be loaded; ``default_model`` names the one to load
+    ahead, if any."""
 
     def __init__(
         self,
@@ -45,7 +46,8 @@ class Host:
         publisher: Publisher,
         *,
         resolve: Callable[[str], Coroutine[Any, Any, ModelSpec]],
-        quarantine: Callable[[str, str], Coroutine[Any, Any, None]],
+        quarantine: Callable[[str, str], Coroutine[Any, Any, Any]],
+        default_model: Callable[[], Coroutine[Any, Any, str | None]],
         keep_loaded: int,
         lease_seconds: float,
     ) -> None:
@@ -54,6 +56,7 @@ class Host:
         self._queue = queue
         self._publisher = publisher
         self._quarantine = quarantine
+        self._default_model = default_model
         self._heartbeat_seconds = lease_seconds / _HEARTBEATS_PER_LEASE
         self._wake = asyncio.Event()
         self._announce = asyncio.Event()
@@ -74,6 +77,7 @@ class Host:
     async def run(self) -> None:
         """Serves until cancelled; then gives back what is under way and ends the children."""
         await self._recover()
+        await self._preload()
         services = [
             asyncio.create_task(self._publisher.run(), name="publish"),
             asyncio.create_task(self._forever(self._listen), name="listen"),
@@ -120,6 +124,14 @@ class Host:
             except RedisError as error:
                 log.warning("Redis does not answer: %s. Trying again.", error)
                 await asyncio.sleep(0.5)
+
+    async def _preload(self) -> None:
+        """Begins to load the default model before anybody asks for it."""
+        try:
+            if name := await self._default_model():
+                await self.placement.runner_for(name)
+        except (ChatsiteError, DatabaseError) as error:
+            log.warning("no model is loaded ahead: %s", error)
 
     async def _drain(self) -> None:
         left = await self.placement.stop_all()
@@ -213,7 +225,7 @@ class Host:
         await self._settle(await self._queue.give_back(self.id, pairs, fault=fault))
 
     async def _settle(self, given_back: GivenBack) -> None:
-        await end_exhausted(self._queue, self._publisher, given_back)
+        await outcomes.end_exhausted(self._queue, self._publisher, given_back)
 
     async def _broken(self, spec: ModelSpec, reason: str) -> None:
         log.error("%s is quarantined: %s", spec.name, reason)
@@ -269,14 +281,3 @@ class Host:
                 models=self.placement.statuses(),
             ),
         )
-
-
-async def end_exhausted(queue: Queue, publisher: Publisher, given_back: GivenBack) -> None:
-    """Saves the end of jobs that won't be tried again: stopped by their owner, or interrupted."""
-    for id in given_back.exhausted:
-        job = await queue.state(id)
-        if job.cancel_requested:
-            outcome = Outcome(GenerationState.CANCELLED, finish_reason="cancelled")
-        else:
-            outcome = Outcome(GenerationState.INTERRUPTED, error=Interrupted().as_dict())
-        await outcomes.conclude_unheld(queue, publisher, id, attempt=job.attempt, outcome=outcome)

@@ -11,24 +11,28 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from chatsite.chat.models import GenerationState
 from chatsite.dispatch.outcome import Outcome
 from chatsite.dispatch.queue import Lease
-from chatsite.engine import autotune, messages as m
-from chatsite.engine.client import EngineClient
+from chatsite.engine import autotune
+from chatsite.engine import messages as m
+from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.inference.status import ModelState, ModelStatus
 from chatsite.stream.publish import Publisher, Writer
 
 log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS = (0.2, 1.0, 5.0, 15.0)
-# A model whose child dies before it has ever answered is broken for this machine; one that has
-# answered gets one more try, since a request or an administrator's signal may be to blame.
-_DEATHS_WHILE_LOADING = 2
-_DEATHS_IN_A_ROW = 3
+# A model whose child dies before it has ever answered is broken for this machine. For one that
+# has answered a request may be to blame: that one is given up after `max_attempts` (3) deaths,
+# so only a death without it counts against the model.
+_DEATHS_BEFORE_FIRST_ANSWER = 2
+_DEATHS_IN_A_ROW = 4
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class ModelSpec:
     slots: int
     threads: int
     step_target_ms: float
-    backend: str
+    backend: Literal["llama", "scripted"]
     tuning_file: Path
 
 
@@ -81,7 +85,6 @@ class ModelRunner:
     last_used: float = field(default_factory=time.monotonic)
     _client: EngineClient | None = None
     _task: asyncio.Task[None] | None = None
-    _stopping: bool = False
     _deaths: int = 0
     _has_answered: bool = False
 
@@ -126,12 +129,17 @@ class ModelRunner:
             prefix=running.writer.full_text(),
             generated=running.writer.tokens,
         )
-        if self._client is not None:
-            await self._client.send(frame)
+        await self._send(frame)
 
     async def cancel(self, id: str) -> None:
-        if id in self.running and self._client is not None:
-            await self._client.send(m.Cancel(id))
+        if id in self.running:
+            await self._send(m.Cancel(id))
+
+    async def _send(self, frame: m.ToChild) -> None:
+        # To a child that has just died nothing need be said: `_live` gives its jobs back.
+        if self._client is not None:
+            with suppress(EngineGone):
+                await self._client.send(frame)
 
     async def drop(self, id: str) -> None:
         """Forgets a job that another attempt has; what its slot still writes is ignored."""
@@ -140,9 +148,6 @@ class ModelRunner:
 
     async def stop(self) -> list[Running]:
         """Ends the child; returns what it had not finished."""
-        self._stopping = True
-        if self._client is not None:
-            await self._client.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -153,24 +158,24 @@ class ModelRunner:
 
     async def _live(self) -> None:
         """Loads, feeds and restarts the child until it is stopped or given up."""
-        while not self._stopping:
+        while True:
             try:
                 reason = await self._one_life()
             except asyncio.CancelledError:
                 raise
-            except autotune.NothingWorks as error:
+            except autotune.NoTuningWorks as error:
                 self._give_up(str(error))
                 return
+            except EngineError as error:
+                reason = str(error)
             except Exception:
                 log.exception("%s: the engine could not be run", self.spec.name)
                 reason = "the engine could not be run; see the log"
-            if self._stopping:
-                return
             self._deaths += 1
             log.error("%s: engine child ended: %s", self.spec.name, reason)
             lost, self.running = list(self.running.values()), {}
             self.effects.died(lost)
-            limit = _DEATHS_IN_A_ROW if self._has_answered else _DEATHS_WHILE_LOADING
+            limit = _DEATHS_IN_A_ROW if self._has_answered else _DEATHS_BEFORE_FIRST_ANSWER
             if self._deaths >= limit:
                 self._give_up(reason)
                 return
@@ -194,7 +199,7 @@ class ModelRunner:
         client = EngineClient(
             self.spec.name,
             backend=self.spec.backend,
-            on_log=lambda line: log.info("%s", line, extra={"process": f"engine {self.spec.name}"}),
+            on_log=lambda line: log.info("engine %s: %s", self.spec.name, line),
         )
         try:
             self._client = client
@@ -210,7 +215,7 @@ class ModelRunner:
                 on_loading=lambda progress: self._become("loading", progress),
             )
             self._become("ready")
-            async for frame in client.frames():
+            async for frame in client:
                 self._handle(frame)
             return await client.wait()
         finally:
@@ -221,14 +226,15 @@ class ModelRunner:
         if self.spec.backend != "llama":
             return m.Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
 
-        def on_progress(progress: float) -> None:
-            self._become("measuring", progress)
+        def on_progress(progress: autotune.TuneProgress) -> None:
+            self._become("measuring", progress.done / max(progress.total, 1))
 
         return await autotune.tune(
             self.spec.path,
             digest=self.spec.digest,
             threads=self.spec.threads,
             store=self.spec.tuning_file,
+            name=self.spec.name,
             on_progress=on_progress,
         )
 

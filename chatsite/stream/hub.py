@@ -187,4 +187,3 @@ class Hub:
             if place != feed.place:
                 feed.place = place
                 feed._notify()
-

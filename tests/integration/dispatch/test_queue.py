@@ -131,7 +131,8 @@ async def test_a_job_given_back_is_next_and_its_old_attempt_is_lost(queue: Queue
     assert given.requeued == ("a",)
     assert await queue.place("m", "a") == 0
     lease = await queue.lease("m", "other")
-    assert lease and (lease.job.id, lease.attempt, lease.faults) == ("a", 2, 1)
+    assert lease
+    assert (lease.job.id, lease.attempt, lease.faults) == ("a", 2, 1)
     assert await queue.heartbeat("h", [("a", 1)]) == ["lost"]
     assert not await queue.finish("a", 1)
     assert await queue.heartbeat("other", [("a", 2)]) == ["ok"]
@@ -206,7 +207,8 @@ async def test_submit_wakes_hosts(queue: Queue, redis: Redis) -> None:
     await pubsub.get_message(timeout=1)
     await queue.submit(job("a"), **LIMITS)
     message = await pubsub.get_message(timeout=5)
-    assert message and message["data"] == b"m"
+    assert message
+    assert message["data"] == b"m"
     await pubsub.aclose()  # type: ignore[no-untyped-call]
 
 

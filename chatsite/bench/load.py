@@ -1,0 +1,100 @@
+"""The load: people who chat at once, several turns each, the same words for every candidate."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_TEXT = """
+river mountain window garden teacher market letter engine summer bridge paper kitchen doctor
+forest island music planet history silver morning village harbour answer valley winter number
+doorway lantern picture holiday farmer station library ocean evening bicycle
+"""
+_WORDS = _TEXT.split()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """``users`` people with ``turns`` turns each: questions of ``words`` words, answers of
+    ``tokens`` tokens, up to ``think`` seconds between turns."""
+
+    users: int
+    turns: int = 3
+    words: int = 60
+    tokens: int = 64
+    think: float = 0.5
+
+
+@dataclass
+class Record:
+    """What the clients of one run saw, in seconds."""
+
+    ttft: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+    tokens: int = 0
+    errors: list[str] = field(default_factory=list)
+    wall: float = 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Tokens per second, and milliseconds."""
+        return {
+            "tokens_per_s": round(self.tokens / self.wall, 1) if self.wall else 0.0,
+            "ttft_p50_ms": _quantile(self.ttft, 0.5),
+            "ttft_p95_ms": _quantile(self.ttft, 0.95),
+            "gap_p50_ms": _quantile(self.gaps, 0.5),
+            "gap_p99_ms": _quantile(self.gaps, 0.99),
+            "gap_max_ms": _quantile(self.gaps, 1.0),
+            "errors": len(self.errors),
+            "first_error": self.errors[0] if self.errors else "",
+        }
+
+
+def _quantile(values: Sequence[float], q: float) -> float:
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * q))] * 1000, 1)
+
+
+def questions(shape: Shape, user: int, seed: int) -> list[str]:
+    chooser = random.Random(f"{seed}/{user}")
+    return [
+        f"Tell me about {' '.join(chooser.choice(_WORDS) for _ in range(shape.words))}."
+        for _ in range(shape.turns)
+    ]
+
+
+# Asks one question in a user's conversation; notes times and tokens in the record.
+Turn = Callable[[int, int, str, Record], Awaitable[None]]
+
+
+async def run(shape: Shape, turn: Turn, seed: int) -> Record:
+    """All users at once, each through their turns."""
+    record = Record()
+
+    async def user(number: int) -> None:
+        thinking = random.Random(f"think/{seed}/{number}")
+        await asyncio.sleep(thinking.random() * shape.think)
+        for index, question in enumerate(questions(shape, number, seed)):
+            try:
+                await turn(number, index, question, record)
+            except Exception as error:  # noqa: BLE001
+                record.errors.append(f"{type(error).__name__}: {error}")
+                return
+            await asyncio.sleep(thinking.random() * shape.think)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(user(number) for number in range(shape.users)))
+    record.wall = time.perf_counter() - began
+    return record
+
+
+def median(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Figure by figure over several runs."""
+    names = [name for name, value in summaries[0].items() if isinstance(value, int | float)]
+    return {name: round(statistics.median(s[name] for s in summaries), 1) for name in names}

@@ -1,0 +1,110 @@
+"""kill -9 of each process in the middle of an answer: nothing twice, nothing missing.
+
+Each test follows an answer with a client that applies the page's cursor rule, kills a process
+once text has arrived, and compares what the client put together with what SQL holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from chatsite.bench.client import Answer, ChatClient
+from tests.support.stack import MODEL, Stack, wait_until
+
+QUESTION = "Write a long story about a lighthouse keeper and the sea."
+
+
+@pytest.fixture(scope="module")
+def cookies(stack: Stack) -> str:
+    stack.create_user("faulty")
+    return stack.sign_in("faulty")
+
+
+@pytest.fixture(autouse=True)
+def all_running(stack: Stack) -> Iterator[None]:
+    yield
+    for role in ("daphne", "inference", "celery", "redis"):
+        wait_until(lambda role=role: bool(stack.find(role)), f"{role} is back")
+
+
+async def begin(client: ChatClient) -> tuple[Answer, str]:
+    """An answer under way, and what the page showed of it before the fault."""
+    answer = await client.ask(QUESTION, model=MODEL, max_tokens=300, ignore_eos=True)
+    async with asyncio.timeout(60):
+        await answer.has(80)
+    assert not answer.ended.is_set()
+    return answer, answer.text
+
+
+async def finish(stack: Stack, answer: Answer, shown: str) -> None:
+    async with asyncio.timeout(90):
+        await answer.ended.wait()
+    saved = stack.saved_text(answer.message_id)
+    assert answer.text == saved
+    assert saved.startswith(shown)
+    assert len(saved) > len(shown)
+    assert answer.message is not None
+    assert answer.message["content"] == saved
+    assert answer.message["generation"]["state"] == "done"
+    assert answer.message["generation"]["usage"]["completion_tokens"] == 300
+
+
+@pytest.mark.parametrize("role", ["daphne", "inference", "engine", "redis", "celery"])
+async def test_an_answer_survives_kill_9(stack: Stack, cookies: str, role: str) -> None:
+    async with ChatClient(stack.url, cookies) as client:
+        answer, shown = await begin(client)
+        await asyncio.to_thread(stack.kill, role)
+        await finish(stack, answer, shown)
+        if role in {"inference", "engine"}:
+            assert answer.attempts == [1, 2]
+        if role == "daphne":
+            assert client.reconnects >= 1
+
+
+async def test_an_answer_survives_three_faults_in_a_row(stack: Stack, cookies: str) -> None:
+    async with ChatClient(stack.url, cookies) as client:
+        answer, shown = await begin(client)
+        for role in ("engine", "daphne", "inference"):
+            await asyncio.to_thread(stack.kill, role)
+            length = len(answer.text)
+            async with asyncio.timeout(60):
+                await answer.has(length + 60)
+        await finish(stack, answer, shown)
+
+
+async def test_another_page_reads_the_same_from_the_first_character(
+    stack: Stack, cookies: str
+) -> None:
+    async with ChatClient(stack.url, cookies) as one, ChatClient(stack.url, cookies) as two:
+        answer, shown = await begin(one)
+        other = await two.follow(answer.generation, answer.message_id, answer.conversation)
+        await finish(stack, answer, shown)
+        async with asyncio.timeout(30):
+            await other.ended.wait()
+        assert other.text == answer.text
+
+
+async def test_an_answer_is_written_though_every_page_is_closed(stack: Stack, cookies: str) -> None:
+    async with ChatClient(stack.url, cookies) as client:
+        answer, shown = await begin(client)
+    async with ChatClient(stack.url, cookies) as later:
+        again = await later.follow(answer.generation, answer.message_id, answer.conversation)
+        await finish(stack, again, shown)
+
+
+async def test_a_command_that_meets_a_dead_server_makes_one_turn(
+    stack: Stack, cookies: str
+) -> None:
+    async with ChatClient(stack.url, cookies) as client:
+        await asyncio.to_thread(stack.kill, "daphne")
+        answer = await client.ask("Say hello once.", model=MODEL, max_tokens=8)
+        async with asyncio.timeout(60):
+            await answer.ended.wait()
+    rows = stack.query(
+        "SELECT count(*) FROM chat_message WHERE conversation_id = ?",
+        answer.conversation.replace("-", ""),
+    )
+    assert rows == [(2,)]

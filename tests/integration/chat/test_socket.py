@@ -1,0 +1,299 @@
+"""The chat socket of the running product, with the scripted engine: limits, errors, fairness.
+
+What a person sends wrongly is answered on the socket, changes nothing, and the socket goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from chatsite.bench.client import Answer, ChatClient, Refused
+from tests.support.stack import MODEL, Stack
+
+
+@pytest.fixture(scope="module")
+def alice_cookies(scripted_stack: Stack) -> str:
+    scripted_stack.create_user("alice")
+    return scripted_stack.sign_in("alice")
+
+
+@pytest.fixture(scope="module")
+def bob_cookies(scripted_stack: Stack) -> str:
+    scripted_stack.create_user("bob")
+    return scripted_stack.sign_in("bob")
+
+
+@pytest.fixture
+async def alice(scripted_stack: Stack, alice_cookies: str) -> AsyncIterator[ChatClient]:
+    async with ChatClient(scripted_stack.url, alice_cookies) as client:
+        yield client
+
+
+@pytest.fixture
+async def bob(scripted_stack: Stack, bob_cookies: str) -> AsyncIterator[ChatClient]:
+    async with ChatClient(scripted_stack.url, bob_cookies) as client:
+        yield client
+
+
+async def ended(answer: Answer, seconds: float = 30) -> dict[str, Any]:
+    async with asyncio.timeout(seconds):
+        await answer.ended.wait()
+    assert answer.message
+    generation: dict[str, Any] = answer.message["generation"]
+    return generation
+
+
+def counts(stack: Stack) -> tuple[object, ...]:
+    return tuple(
+        stack.query(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608
+        for table in ("chat_conversation", "chat_message", "chat_generation")
+    )
+
+
+async def refused(client: ChatClient, command: dict[str, Any]) -> dict[str, Any]:
+    with pytest.raises(Refused) as caught:
+        async with asyncio.timeout(10):
+            await client.request(command)
+    body: dict[str, Any] = caught.value.args[0]
+    assert body["message"]
+    return body
+
+
+async def test_a_conversation_of_two_turns(alice: ChatClient) -> None:
+    first = await alice.ask("one two three", model=MODEL)
+    assert (await ended(first))["state"] == "done"
+    assert first.text.strip() == "one two three"
+    second = await alice.ask("four five", model=MODEL, after=first)
+    generation = await ended(second)
+    assert second.text.strip() == "four five"
+    assert second.conversation == first.conversation
+    assert generation["usage"]["cached_tokens"] > 0
+    assert generation["timings"]["ttft"] > 0
+    again = await alice.regenerate(second, model=MODEL)
+    await ended(again)
+    assert again.text == second.text
+    assert again.message
+    assert second.message
+    assert again.message["parent"] == second.message["parent"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"content": "x" * 100_001}, "message_too_long"),
+        ({"content": " \n\t "}, "empty_message"),
+        ({"model": "nobody/has-this:1b"}, "model_not_found"),
+        ({"model": "../../etc/passwd"}, "model_not_found"),
+        ({"conversation": str(uuid.uuid4())}, "not_found"),
+        ({"conversation": "not-an-id"}, "bad_request"),
+        ({"params": {"temperature": 99}}, "bad_request"),
+        ({"params": {"top_k": -1}}, "bad_request"),
+        ({"unknown": 1}, "bad_request"),
+        ({"content": 5}, "bad_request"),
+        ({"type": "sudo"}, "bad_request"),
+    ],
+)
+async def test_bad_commands_are_answered_and_change_nothing(
+    scripted_stack: Stack, alice: ChatClient, change: dict[str, Any], code: str
+) -> None:
+    before = counts(scripted_stack)
+    command = {"type": "send", "content": "hello", "model": MODEL} | change
+    assert (await refused(alice, command))["code"] == code
+    assert counts(scripted_stack) == before
+    # The same socket still works.
+    assert (await ended(await alice.ask("still here", model=MODEL)))["state"] == "done"
+
+
+async def test_what_is_somebody_elses_looks_like_what_is_not_there(
+    alice: ChatClient, bob: ChatClient
+) -> None:
+    answer = await alice.ask("@tokens 400 @delay-ms 10", model=MODEL)
+    async with asyncio.timeout(10):
+        await answer.has(1)
+    theirs = [
+        {"type": "send", "content": "x", "model": MODEL, "conversation": answer.conversation},
+        {"type": "regenerate", "message": answer.message_id, "model": MODEL},
+        {"type": "edit", "message": answer.message_id, "content": "x", "model": MODEL},
+        {"type": "stop", "generation": answer.generation},
+    ]
+    for command in theirs:
+        assert (await refused(bob, command))["code"] == "not_found"
+    await bob._send({"type": "subscribe", "generation": answer.generation, "cursor": 0})
+    async with asyncio.timeout(10):
+        while not (unasked := [error for error in bob.errors if error["id"] is None]):
+            await asyncio.sleep(0.01)
+    assert unasked[0]["error"]["code"] == "not_found"
+    assert unasked[0]["generation"] == answer.generation
+    assert not answer.ended.is_set()
+    await alice.stop(answer)
+    assert (await ended(answer))["state"] == "cancelled"
+
+
+async def test_stop_ends_the_work_and_keeps_the_text(
+    scripted_stack: Stack, alice: ChatClient
+) -> None:
+    answer = await alice.ask("@tokens 2000 @delay-ms 20", model=MODEL)
+    async with asyncio.timeout(10):
+        await answer.has(30)
+    await alice.stop(answer)
+    generation = await ended(answer, 5)
+    assert generation["state"] == "cancelled"
+    assert generation["usage"]["completion_tokens"] < 500
+    assert answer.text == scripted_stack.saved_text(answer.message_id)
+    assert len(answer.text) >= 30
+    # Stopping what has ended is no error.
+    await alice.stop(answer)
+
+
+async def test_a_conversation_takes_no_second_message_while_the_first_is_answered(
+    alice: ChatClient,
+) -> None:
+    answer = await alice.ask("@tokens 500 @delay-ms 10", model=MODEL)
+    async with asyncio.timeout(10):
+        await answer.has(1)
+    command = {"type": "send", "content": "x", "model": MODEL}
+    command |= {"conversation": answer.conversation, "parent": answer.message_id}
+    assert (await refused(alice, command))["code"] == "busy"
+    await alice.stop(answer)
+    await ended(answer)
+
+
+async def test_one_request_sent_twice_makes_one_turn(
+    scripted_stack: Stack, alice: ChatClient
+) -> None:
+    before = counts(scripted_stack)
+    text = json.dumps({"type": "send", "id": "twice", "content": "once only", "model": MODEL})
+    assert alice._socket
+    taken = alice._replies["twice"] = asyncio.get_running_loop().create_future()
+    await asyncio.gather(alice._socket.send(text), alice._socket.send(text))
+    async with asyncio.timeout(10):
+        reply = await taken
+    answer = alice.answers[reply["assistant_message"]["generation"]["id"]]
+    await ended(answer)
+    assert counts(scripted_stack) == tuple(n + d for n, d in zip(before, (1, 2, 1), strict=True))
+
+
+async def test_eight_stream_at_once_and_the_ninth_sees_the_line(
+    scripted_stack: Stack, alice: ChatClient, bob: ChatClient
+) -> None:
+    running = [await alice.ask(f"@tokens 3000 @delay-ms 20 {n}", model=MODEL) for n in range(8)]
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(answer.has(10) for answer in running))
+    assert not any(answer.ended.is_set() for answer in running)
+    ninth = await bob.ask("me too", model=MODEL)
+    tenth = await bob.ask("and me", model=MODEL)
+    async with asyncio.timeout(10):
+        while not (ninth.waits and tenth.waits):
+            await asyncio.sleep(0.02)
+    assert ninth.waits[-1]["ahead"] == 0
+    assert tenth.waits[-1]["ahead"] == 1
+    assert ninth.waits[-1]["model"] == "ready"
+    await alice.stop(running[0])
+    assert (await ended(ninth))["state"] == "done"
+    await ended(tenth)
+    for answer in running[1:]:
+        await alice.stop(answer)
+        await ended(answer)
+
+
+async def test_twenty_requests_of_one_do_not_hold_up_another(
+    alice: ChatClient, bob: ChatClient
+) -> None:
+    mine = [await alice.ask("@tokens 100 @delay-ms 20", model=MODEL) for _ in range(20)]
+    before = sum(answer.ended.is_set() for answer in mine)
+    theirs = await bob.ask("just one", model=MODEL)
+    await ended(theirs)
+    # Eight of alice's were being written when bob came. None that waited went before him.
+    assert sum(answer.ended.is_set() for answer in mine) - before <= 8
+    for answer in mine:
+        await ended(answer, 60)
+
+
+async def test_the_line_of_one_person_is_bounded(scripted_stack: Stack, alice: ChatClient) -> None:
+    answers = [await alice.ask("@tokens 2000 @delay-ms 20", model=MODEL) for _ in range(50)]
+    before = counts(scripted_stack)
+    body = await refused(alice, {"type": "send", "content": "one more", "model": MODEL})
+    assert body["code"] == "too_many_requests"
+    assert counts(scripted_stack) == before
+    for answer in reversed(answers):
+        await alice.stop(answer)
+    for answer in answers:
+        assert (await ended(answer))["state"] == "cancelled"
+
+
+async def send_huge(socket: ClientConnection) -> None:
+    """The server may hang up while it is still being sent, or just after."""
+    await socket.send("x" * 5_000_000)
+    await asyncio.wait_for(socket.recv(), 10)
+
+
+async def test_malformed_frames_are_answered_and_huge_ones_close_one_socket(
+    scripted_stack: Stack, alice_cookies: str, bob: ChatClient
+) -> None:
+    address = scripted_stack.url.replace("http", "ws") + "/ws/chat/"
+    arguments: dict[str, Any] = {
+        "origin": scripted_stack.url,
+        "additional_headers": {"Cookie": alice_cookies},
+        "proxy": None,
+    }
+    async with connect(address, **arguments) as socket:
+        for bad in ("{", "[]", "null", '"x"', "\x00", '{"type":"send","id":"known"}', b"\xff\xfe"):
+            await socket.send(bad)
+            event = json.loads(await asyncio.wait_for(socket.recv(), 10))
+            assert event["type"] == "error"
+            assert event["error"]["code"] == "bad_request"
+            assert event["id"] == ("known" if isinstance(bad, str) and "known" in bad else None)
+        with pytest.raises(ConnectionClosed):
+            await send_huge(socket)
+    assert (await ended(await bob.ask("unharmed", model=MODEL)))["state"] == "done"
+
+
+async def test_a_socket_without_session_is_told_so(scripted_stack: Stack) -> None:
+    address = scripted_stack.url.replace("http", "ws") + "/ws/chat/"
+    async with connect(address, origin=scripted_stack.url, proxy=None) as socket:  # type: ignore[arg-type]
+        with pytest.raises(ConnectionClosed) as caught:
+            await asyncio.wait_for(socket.recv(), 10)
+    assert caught.value.rcvd
+    assert caught.value.rcvd.code == 4401
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://127.0.0.1:1", "https://127.0.0.1", None]
+)
+async def test_pages_of_other_sites_get_no_socket(
+    scripted_stack: Stack, alice_cookies: str, origin: Any
+) -> None:
+    address = scripted_stack.url.replace("http", "ws") + "/ws/chat/"
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect(
+            address, origin=origin, additional_headers={"Cookie": alice_cookies}, proxy=None
+        ):
+            pass
+    assert caught.value.response.status_code == 403
+
+
+async def test_signing_out_closes_what_is_open(scripted_stack: Stack) -> None:
+    scripted_stack.create_user("carol")
+    cookies = scripted_stack.sign_in("carol")
+    async with ChatClient(scripted_stack.url, cookies) as carol:
+        await ended(await carol.ask("hello", model=MODEL))
+        scripted_stack.end_sessions("carol")
+        with pytest.raises((Refused, TimeoutError)):
+            async with asyncio.timeout(3):
+                await carol.ask("still me?", model=MODEL)
+
+
+async def test_an_idle_socket_stays_open_for_a_minute(
+    scripted_stack: Stack, alice: ChatClient
+) -> None:
+    await asyncio.sleep(62)
+    assert alice.reconnects == 0
+    assert (await ended(await alice.ask("awake", model=MODEL)))["state"] == "done"

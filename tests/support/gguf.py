@@ -1,0 +1,46 @@
+"""Writes tiny GGUF files: whole ones that may enter the store, and broken ones."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+STRING = 8
+ALIGNMENT = 32
+
+
+def string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def gguf(
+    values: Mapping[str, str | int] | None = None,
+    *,
+    tensors: Sequence[tuple[str, int]] = (("output.weight", 64),),
+    extra: Sequence[tuple[str, bytes]] = (),
+    version: int = 3,
+    fill: bytes = b"\0",
+    weights: bool = True,
+) -> bytes:
+    """``tensors`` are names and numbers of 32-bit floats, all filled with ``fill`` or left
+    out; ``extra`` are keys with the bytes of type and value."""
+    values = {"general.architecture": "llama", **(values or {})}
+    head = struct.pack("<4sIQQ", b"GGUF", version, len(tensors), len(values) + len(extra))
+    for key, value in values.items():
+        kind = struct.pack("<I", STRING) + string(value) if isinstance(value, str) else b""
+        head += string(key) + (kind or struct.pack("<II", 4, value))
+    for key, raw in extra:
+        head += string(key) + raw
+    offset = 0
+    for name, elements in tensors:
+        head += string(name) + struct.pack("<IQIQ", 1, elements, 0, offset)
+        offset += -(-elements * 4 // ALIGNMENT) * ALIGNMENT
+    head += b"\0" * (-len(head) % ALIGNMENT)
+    return head + fill * (offset // len(fill) if weights else 0)
+
+
+def write(path: Path, **options: object) -> Path:
+    path.write_bytes(gguf(**options))  # type: ignore[arg-type]
+    return path

@@ -1,0 +1,34 @@
+"""Fixtures of the running product, one per test module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import Stack
+
+
+def _run(folder: Path, model: Path, **env: str) -> Iterator[Stack]:
+    stack = Stack(folder, **env)
+    try:
+        stack.prepare(model)
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def stack(starter_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """All real: the starter model answers."""
+    yield from _run(tmp_path_factory.mktemp("stack"), starter_model)
+
+
+@pytest.fixture(scope="module")
+def scripted_stack(
+    starter_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """All real but llama.cpp: the scripted engine backend answers, at once or as it is told."""
+    yield from _run(tmp_path_factory.mktemp("scripted"), starter_model, CHATSITE_BACKEND="scripted")
