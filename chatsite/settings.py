@@ -21,7 +21,6 @@ ALLOWED_HOSTS = sorted({urlsplit(origin).hostname or "" for origin in ENV.effect
 CSRF_TRUSTED_ORIGINS = list(ENV.effective_origins)
 
 INSTALLED_APPS = [
-    "daphne",
     "chatsite.accounts",  # before Django's, whose createsuperuser it makes easier
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -97,7 +96,9 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = ENV.effective_redis_url
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+}
 # Hints only, which may be lost: tokens travel in Redis Streams.
 CHANNEL_LAYERS = {
     "default": {

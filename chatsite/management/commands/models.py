@@ -1,0 +1,166 @@
+"""`manage.py models`: the catalogue from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.template.defaultfilters import filesizeformat
+
+from chatsite.errors import ChatsiteError, ModelMissing
+from models_admin import gguf, names, store
+from models_admin.models import ModelName
+
+
+class Command(BaseCommand):
+    help = "Lists, imports, shows, copies and removes models. Exits with 1 when it can't."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+        listing = actions.add_parser("list", help="list the installed models")
+        listing.add_argument("--json", action="store_true", help="for programs")
+
+        importing = actions.add_parser("import", help="bring a GGUF file of this machine in")
+        importing.add_argument("path", type=Path, metavar="PATH")
+        importing.add_argument("--name", required=True, help="such as smollm2:135m")
+        importing.add_argument(
+            "--if-missing", action="store_true", help="do nothing when the name is installed"
+        )
+        importing.add_argument(
+            "--move", action="store_true", help="take the file away instead of copying it"
+        )
+
+        showing = actions.add_parser("show", help="show what a name stands for")
+        showing.add_argument("name", metavar="NAME")
+
+        removing = actions.add_parser("rm", help="remove a name, and its file with the last one")
+        removing.add_argument("name", metavar="NAME")
+
+        copying = actions.add_parser("cp", help="let another name stand for the same model")
+        copying.add_argument("source", metavar="NAME")
+        copying.add_argument("target", metavar="NEW")
+
+    def handle(self, *args: object, **options: Any) -> None:
+        actions: dict[str, Callable[..., None]] = {
+            "list": self._list,
+            "import": self._import,
+            "show": self._show,
+            "rm": self._remove,
+            "cp": self._copy,
+        }
+        try:
+            actions[options["action"]](**options)
+        except ChatsiteError as error:
+            raise CommandError(str(error)) from error
+
+    def _list(self, *, json: bool, **_options: Any) -> None:
+        rows = [_as_dict(model) for model in ModelName.objects.select_related("version")]
+        if json:
+            self.stdout.write(_dumps(rows))
+            return
+        if not rows:
+            self.stdout.write("No models. Bring one in: manage.py models import PATH --name NAME")
+            return
+        width = max(len(row["name"]) for row in rows)
+        for row in rows:
+            notes = [] if row["enabled"] else ["not offered"]
+            notes += [f"quarantined: {row['quarantined']}"] if row["quarantined"] else []
+            notes += [] if row["present"] else ["its file is missing"]
+            self.stdout.write(
+                f"{row['name']:{width}}  {row['digest'][:12]}  "
+                f"{filesizeformat(row['size']):>10}  {'; '.join(notes)}".rstrip()
+            )
+
+    def _import(
+        self, *, path: Path, name: str, if_missing: bool, move: bool, **_options: Any
+    ) -> None:
+        if if_missing and (model := _find(name)) and _is_present(model):
+            self.stdout.write(f"{model} is installed.")
+            return
+        model = store.import_file(path, name, move=move, progress=_ProgressLine())
+        self.stdout.write(
+            f"{model} is installed: {model.version}, {filesizeformat(model.version.size)}."
+        )
+
+    def _show(self, *, name: str, **_options: Any) -> None:
+        model = _require(name)
+        row = _as_dict(model) | {"path": str(model.version.path), "source": model.version.source}
+        if row["present"]:
+            with model.version.path.open("rb") as file:
+                try:
+                    header = gguf.read_header(file, model.version.size)
+                    row |= {"architecture": header.architecture, "tensors": header.tensors}
+                except gguf.BadGGUF as error:
+                    row["damaged"] = str(error)
+        width = max(map(len, row))
+        for key, value in row.items():
+            self.stdout.write(f"{key:{width}}  {value}")
+
+    def _remove(self, *, name: str, **_options: Any) -> None:
+        model = _require(name)
+        store.remove_name(model.name)
+        self.stdout.write(f"{model} is removed.")
+
+    def _copy(self, *, source: str, target: str, **_options: Any) -> None:
+        model = store.copy_name(_require(source).name, target)
+        self.stdout.write(f"{model} is installed: {model.version}.")
+
+
+class _ProgressLine:
+    """Per cent on a terminal, on one line; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not sys.stderr.isatty() or (done < total and now - self._shown < 0.2):
+            return
+        self._shown = now
+        end = "\n" if done == total else ""
+        sys.stderr.write(f"\rReading {done * 100 // total} % of {filesizeformat(total)}{end}")
+        sys.stderr.flush()
+
+
+def _find(name: str) -> ModelName | None:
+    found = ModelName.objects.filter(name__iexact=names.normalise(name))
+    return found.select_related("version").first()
+
+
+def _require(name: str) -> ModelName:
+    model = _find(name)
+    if model is None:
+        raise ModelMissing(f"{names.normalise(name)} is not installed; see: manage.py models list")
+    return model
+
+
+def _is_present(model: ModelName) -> bool:
+    try:
+        return model.version.path.stat().st_size == model.version.size
+    except OSError:
+        return False
+
+
+def _as_dict(model: ModelName) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "digest": model.version.digest,
+        "size": model.version.size,
+        "enabled": model.enabled,
+        "quarantined": model.version.quarantined,
+        "present": _is_present(model),
+        "created_at": model.created_at.isoformat(),
+        "updated_at": model.updated_at.isoformat(),
+    }
+
+
+def _dumps(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, indent=2)

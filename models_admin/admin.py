@@ -1,0 +1,166 @@
+"""The pages of the administration for models and their use. Those for people: `people.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from chatsite.chat.models import Generation
+from models_admin import catalogue, names, people, store
+from models_admin.models import ModelName, ModelVersion
+from models_admin.site import site
+
+people.register(site)
+
+
+class ModelNameForm(forms.ModelForm):  # type: ignore[type-arg]
+    def clean_name(self) -> str:
+        try:
+            return names.normalise(self.cleaned_data["name"])
+        except names.BadModelName as error:
+            raise ValidationError(str(error)) from error
+
+
+@admin.register(ModelName, site=site)
+class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Another name for an installed version can be added here; files come in from the command
+    line, since an upload through the web server would be held in memory."""
+
+    form = ModelNameForm
+    list_display = ("name", "version", "size", "in_quarantine", "enabled", "updated_at")
+    list_editable = ("enabled",)
+    list_select_related = ("version",)
+    search_fields = ("name",)
+    fields = ("name", "version", "enabled")
+
+    @admin.display(description=_("size"), ordering="version__size")
+    def size(self, model: ModelName) -> str:
+        return filesizeformat(model.version.size)
+
+    @admin.display(description=_("in quarantine"), boolean=True)
+    def in_quarantine(self, model: ModelName) -> bool:
+        return bool(model.version.quarantined)
+
+    def delete_model(self, request: HttpRequest, obj: ModelName) -> None:
+        store.remove_name(obj.name)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
+        for model in queryset:
+            store.remove_name(model.name)
+
+
+@admin.register(ModelVersion, site=site)
+class ModelVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("digest_start", "all_names", "size_text", "quarantined", "created_at")
+    search_fields = ("digest", "names__name")
+    fields = ("digest", "all_names", "size_text", "source", "quarantined", "created_at")
+    readonly_fields = fields
+    actions = ("lift_quarantine",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
+        return super().get_queryset(request).prefetch_related("names")
+
+    @admin.display(description=_("digest"), ordering="digest")
+    def digest_start(self, version: ModelVersion) -> str:
+        return str(version)
+
+    @admin.display(description=_("names"))
+    def all_names(self, version: ModelVersion) -> str:
+        return ", ".join(name.name for name in version.names.all()) or "-"
+
+    @admin.display(description=_("size"), ordering="size")
+    def size_text(self, version: ModelVersion) -> str:
+        return filesizeformat(version.size)
+
+    @admin.action(
+        description=_("Lift the quarantine of the selected versions"), permissions=["change"]
+    )
+    def lift_quarantine(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        lifted = [version for version in queryset if catalogue.release(version.digest)]
+        for version in lifted:
+            self.log_change(request, version, str(_("Quarantine lifted")))
+        text = ngettext(
+            "%s version may be loaded again.", "%s versions may be loaded again.", len(lifted)
+        )
+        self.message_user(request, text % len(lifted), messages.SUCCESS)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: ModelVersion | None = None) -> bool:
+        """One at a time, and only what no name points to any more."""
+        if obj is None or obj.names.exists():
+            return False
+        return super().has_delete_permission(request, obj)
+
+    def delete_model(self, request: HttpRequest, obj: ModelVersion) -> None:
+        store.remove_version(obj)
+
+
+@admin.register(Generation, site=site)
+class GenerationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Who used which model, when and how it went. What was written is nobody's business here:
+    neither messages nor titles appear anywhere in the administration."""
+
+    fields = (
+        "id",
+        "owner",
+        "state",
+        "attempt",
+        "model",
+        "model_version",
+        "finish_reason",
+        "error",
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+        "timings",
+        "queued_at",
+        "started_at",
+        "finished_at",
+    )
+    readonly_fields = fields
+    list_display = (
+        "queued_at",
+        "owner",
+        "model",
+        "state",
+        "completion_tokens",
+        "first_token",
+        "total",
+    )
+    list_filter = ("state", "model")
+    list_select_related = ("owner",)
+    search_fields = ("owner__username", "model")
+    date_hierarchy = "queued_at"
+    ordering = ("-queued_at",)
+    show_full_result_count = False
+
+    @admin.display(description=_("first token, ms"))
+    def first_token(self, generation: Generation) -> str:
+        return _milliseconds(generation.timings, "ttft")
+
+    @admin.display(description=_("total, ms"))
+    def total(self, generation: Generation) -> str:
+        return _milliseconds(generation.timings, "total")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Generation | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Generation | None = None) -> bool:
+        return False
+
+
+def _milliseconds(timings: dict[str, Any], key: str) -> str:
+    return f"{timings[key]:.0f}" if key in timings else "-"

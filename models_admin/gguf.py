@@ -1,0 +1,232 @@
+"""Reads the header of a GGUF file, trusting nothing in it.
+
+This decides what may enter the store; whether a model runs is found out in an engine child,
+which may die. Every count and length is held against the file's size and a bound before it is
+used, so that a hostile file costs neither memory nor time.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from django.utils.translation import gettext as _
+
+MAGIC: Final = b"GGUF"
+_VERSIONS = (2, 3)
+_MAX_KEYS = 1 << 16
+_MAX_TENSORS = 1 << 20
+_MAX_DIMENSIONS = 4
+_MAX_KEY_BYTES = 1 << 16
+_MAX_STRING_BYTES = 1 << 26  # a chat template or a tokenizer's JSON, with much room
+_MAX_STRINGS = 1 << 23  # in all arrays together; the largest vocabularies have 2**18 words
+_KEPT_BYTES = 256  # of a string value; longer ones are skipped
+
+_STRING, _ARRAY = 8, 9
+_SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"} | {
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+
+# Elements and bytes of one block, by tensor type. A type that is not here may be newer than
+# this table: then only the place where its data begins is checked.
+_BLOCKS: Final = {
+    0: (1, 4),
+    1: (1, 2),
+    2: (32, 18),
+    3: (32, 20),
+    6: (32, 22),
+    7: (32, 24),
+    8: (32, 34),
+    9: (32, 36),
+    10: (256, 84),
+    11: (256, 110),
+    12: (256, 144),
+    13: (256, 176),
+    14: (256, 210),
+    15: (256, 292),
+    16: (256, 66),
+    17: (256, 74),
+    18: (256, 98),
+    19: (256, 50),
+    20: (32, 18),
+    21: (256, 110),
+    22: (256, 82),
+    23: (256, 136),
+    24: (1, 1),
+    25: (1, 2),
+    26: (1, 4),
+    27: (1, 8),
+    28: (1, 8),
+    29: (256, 56),
+    30: (1, 2),
+    34: (256, 54),
+    35: (256, 66),
+    39: (32, 17),
+    40: (64, 36),
+    41: (128, 18),
+}
+
+
+class BadGGUF(ValueError):
+    """The file is no GGUF model that could be loaded; the text says why, for people."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """``values`` holds the scalars and short strings. ``needed`` is the least size in bytes
+    that a file with this header can have."""
+
+    version: int
+    tensors: int
+    values: dict[str, str | int | float | bool]
+    needed: int
+
+    @property
+    def architecture(self) -> str:
+        return str(self.values.get("general.architecture", ""))
+
+
+def _damaged(what: str) -> BadGGUF:
+    return BadGGUF(_("The file is damaged: its header has %s.") % what)
+
+
+class _Reader:
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._strings = 0
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        self._reserve(count)
+        data = self._file.read(count)
+        if len(data) != count:
+            raise BadGGUF(_("The file ends inside its header: it is cut off."))
+        self.position += count
+        return data
+
+    def skip(self, count: int) -> None:
+        self._reserve(count)
+        self.position += count
+        self._file.seek(self.position)
+
+    def _reserve(self, count: int) -> None:
+        if count > self._size - self.position:
+            raise BadGGUF(_("The file ends inside its header: it is cut off."))
+
+    def number(self, code: str) -> int:
+        (value,) = struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))
+        return int(value)
+
+    def key(self) -> str:
+        length = self.number("Q")
+        if length > _MAX_KEY_BYTES:
+            raise _damaged(_("a name of %s bytes") % length)
+        return self.take(length).decode(errors="replace")
+
+    def string(self) -> str | None:
+        """The text, or None when it is longer than what is kept."""
+        length = self.number("Q")
+        if length > _MAX_STRING_BYTES:
+            raise _damaged(_("a text of %s bytes") % length)
+        if length > _KEPT_BYTES:
+            self.skip(length)
+            return None
+        return self.take(length).decode(errors="replace")
+
+    def value(self, kind: int) -> str | int | float | bool | None:
+        if kind in _SCALARS:
+            code = f"<{_SCALARS[kind]}"
+            (value,) = struct.unpack(code, self.take(struct.calcsize(code)))
+            return value  # type: ignore[no-any-return]
+        if kind == _STRING:
+            return self.string()
+        if kind == _ARRAY:
+            self._array()
+            return None
+        raise _damaged(_("a value of unknown type %s") % kind)
+
+    def _array(self) -> None:
+        kind, count = self.number("I"), self.number("Q")
+        if kind in _SCALARS:
+            self.skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
+            return
+        if kind != _STRING:
+            raise _damaged(_("a list of unknown type %s") % kind)
+        self._strings += count
+        if self._strings > _MAX_STRINGS:
+            raise _damaged(_("lists of %s words") % self._strings)
+        for _word in range(count):
+            length = self.number("Q")
+            self.skip(length)
+
+
+def read_header(file: BinaryIO, size: int) -> Header:
+    """Reads from the start of ``file``, which has ``size`` bytes; raises `BadGGUF`."""
+    reader = _Reader(file, size)
+    if size < 24 or reader.take(4) != MAGIC:
+        raise BadGGUF(_("This is not a GGUF file."))
+    version = reader.number("I")
+    if version not in _VERSIONS:
+        if version.to_bytes(4, "little")[::-1] in {v.to_bytes(4, "little") for v in _VERSIONS}:
+            raise BadGGUF(_("The file is GGUF for big-endian machines."))
+        raise BadGGUF(_("The file is GGUF version %s; versions 2 and 3 can be read.") % version)
+    tensors, keys = reader.number("Q"), reader.number("Q")
+    if tensors > _MAX_TENSORS or keys > _MAX_KEYS:
+        raise _damaged(
+            _("%(tensors)s tensors and %(keys)s values") % {"tensors": tensors, "keys": keys}
+        )
+    values: dict[str, str | int | float | bool] = {}
+    for _key in range(keys):
+        key = reader.key()
+        value = reader.value(reader.number("I"))
+        if value is not None:
+            values[key] = value
+    ends = [_tensor_end(reader) for _tensor in range(tensors)]
+    alignment = values.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 16:
+        raise _damaged(_("an alignment of %r") % alignment)
+    data = -(-reader.position // alignment) * alignment
+    return Header(version, tensors, values, data + max(ends) if ends else reader.position)
+
+
+def _tensor_end(reader: _Reader) -> int:
+    """Reads one tensor's entry; returns the offset behind its data, from the data's start."""
+    reader.key()
+    dimensions = reader.number("I")
+    if dimensions > _MAX_DIMENSIONS:
+        raise _damaged(_("a tensor of %s dimensions") % dimensions)
+    elements = 1
+    for _dimension in range(dimensions):
+        elements *= reader.number("Q")
+    kind, offset = reader.number("I"), reader.number("Q")
+    block, size = _BLOCKS.get(kind, (1, 0))
+    return offset + -(-elements // block) * size
+
+
+def check_model(file: BinaryIO, size: int) -> Header:
+    """`read_header`, and that the file is a whole language model."""
+    header = read_header(file, size)
+    if header.needed > size:
+        raise BadGGUF(
+            _("The file is cut off: it has %(size)s bytes and its header asks for %(needed)s.")
+            % {"size": size, "needed": header.needed}
+        )
+    kind = header.values.get("general.type", "model")
+    if kind != "model":
+        raise BadGGUF(_("The file holds a GGUF of type %r, not a model.") % kind)
+    if header.values.get("split.count", 1) != 1:
+        raise BadGGUF(
+            _(
+                "The file is one part of a split model. Join the parts first "
+                "(llama-gguf-split --merge) and import the result."
+            )
+        )
+    if not header.architecture:
+        raise BadGGUF(_("The header names no architecture: it is not a model."))
+    if not header.tensors:
+        raise BadGGUF(_("The file holds no weights, only a vocabulary."))
+    return header

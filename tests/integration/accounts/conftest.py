@@ -1,0 +1,4 @@
+from tests.support.installation import migrated
+from tests.support.pages import data_dir, unbuilt
+
+__all__ = ["data_dir", "migrated", "unbuilt"]

@@ -1,0 +1,165 @@
+"""The link that makes the first administrator."""
+
+import os
+import stat
+import threading
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+
+from chatsite.accounts import setup
+from chatsite.accounts.models import User
+from tests.support.installation import go, heard, python
+
+pytestmark = [pytest.mark.usefixtures("data_dir"), pytest.mark.django_db]
+
+PASSWORD = "correct horse battery"
+FORM = {"username": "ada", "password1": PASSWORD, "password2": PASSWORD}
+
+
+def link() -> str:
+    token = setup.setup_token()
+    assert token
+    return reverse("setup", args=[token])
+
+
+def test_the_token_is_kept_for_its_owner_alone(data_dir):
+    token = setup.setup_token()
+    path = data_dir / "run" / "setup_token"
+    assert path.read_text() == token == setup.setup_token()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_the_link_shows_the_form(client):
+    response = client.get(link())
+    assert response.status_code == 200
+    assert response.context["invalid"] is False
+    assert list(response.context["form"].fields)[:3] == ["username", "password1", "password2"]
+    assert "no-store" in response["Cache-Control"]
+
+
+def test_the_form_makes_an_administrator_and_signs_them_in(client, data_dir):
+    used = link()
+    response = client.post(used, FORM)
+    assert (response.status_code, response.url) == (302, "/")
+    user = User.objects.get()
+    assert user.is_superuser
+    assert user.is_staff
+    assert user.check_password(PASSWORD)
+    assert client.session["_auth_user_id"] == str(user.pk)
+    assert not (data_dir / "run" / "setup_token").exists()
+
+
+def test_the_link_works_once(client):
+    used = link()
+    client.post(used, FORM)
+    for response in (client.get(used), client.post(used, FORM | {"username": "eve"})):
+        assert response.status_code == 404
+        assert response.context["invalid"] is True
+    assert User.objects.count() == 1
+    assert setup.setup_token() is None
+
+
+@pytest.mark.parametrize("token", ["wrong", "x" * 5000, "ключ", "%00", "..", "None"])
+def test_a_wrong_token_gets_the_same_page(client, token):
+    link()
+    response = client.post(f"/setup/{token}/", FORM)
+    assert response.status_code == 404
+    assert not User.objects.exists()
+
+
+def test_a_later_setup_has_another_token(client):
+    first = setup.setup_token()
+    client.post(link(), FORM)
+    User.objects.update(is_active=False)
+    assert setup.setup_token() not in {None, first}
+
+
+def test_people_without_rights_do_not_end_the_setup():
+    User.objects.create_user("bob", password=PASSWORD)
+    User.objects.create_user("staff", password=PASSWORD, is_staff=True)
+    assert setup.setup_token()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"password2": "something else"}, "password2"),
+        ({"password1": "12345678", "password2": "12345678"}, "password2"),
+        ({"password1": "ada", "password2": "ada"}, "password2"),
+        ({"username": "a b"}, "username"),
+        ({"username": "x" * 151}, "username"),
+        ({"username": ""}, "username"),
+        ({"username": "BOB"}, "username"),
+    ],
+)
+def test_bad_input_is_said_at_its_field_and_the_link_stays(client, change, field):
+    User.objects.create_user("bob", password=PASSWORD)
+    used = link()
+    response = client.post(used, FORM | change)
+    assert response.status_code == 200
+    assert field in response.context["form"].errors
+    assert client.get(used).status_code == 200
+
+
+def test_the_form_needs_the_csrf_token(client):
+    client.handler.enforce_csrf_checks = True
+    assert client.post(link(), FORM).status_code == 403
+    assert not User.objects.exists()
+
+
+def test_whoever_comes_second_makes_nobody():
+    forms = [setup.SetupForm(FORM | {"username": name}) for name in ("ada", "eve")]
+    assert all(form.is_valid() for form in forms)
+    assert [bool(setup.create_first_administrator(form)) for form in forms] == [True, False]
+    assert User.objects.count() == 1
+
+
+RACE = """
+import sys
+import django
+django.setup()
+from chatsite.accounts import setup
+name, password = sys.argv[1:]
+form = setup.SetupForm({"username": name, "password1": password, "password2": password})
+assert form.is_valid()
+print("ready", flush=True)
+sys.stdin.readline()
+print(setup.create_first_administrator(form) is not None)
+"""
+
+
+def test_two_browsers_at_once_make_one_on_sqlite(migrated):
+    racers = [python(migrated, RACE, name, PASSWORD) for name in ("ada", "eve")]
+    for racer in racers:
+        assert heard(racer) == "ready"
+    for racer in racers:
+        go(racer)
+    answers = sorted(racer.communicate(timeout=60)[0].strip() for racer in racers)
+    assert answers == ["False", "True"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(
+    "CHATSITE_TEST_DATABASE_URL" not in os.environ, reason="SQLite's tests share one connection"
+)
+def test_two_browsers_at_once_make_one_on_postgresql():
+    answers = []
+    barrier = threading.Barrier(4)
+
+    def race(name):
+        form = setup.SetupForm(FORM | {"username": name})
+        assert form.is_valid()
+        barrier.wait()
+        answers.append(setup.create_first_administrator(form) is not None)
+        connection.close()
+
+    threads = [threading.Thread(target=race, args=[f"u{number}"]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [False, False, False, True]
+    assert User.objects.count() == 1

@@ -1,0 +1,146 @@
+"""`manage.py models` and `manage.py doctor`."""
+
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from models_admin import catalogue, store
+from models_admin.models import ModelName
+from tests.support.gguf import write
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def tiny(tmp_path, data_dir):
+    return write(tmp_path / "tiny.gguf")
+
+
+def models(capsys, *arguments):
+    call_command("models", *map(str, arguments))
+    return capsys.readouterr().out
+
+
+def test_the_life_of_a_model(tiny, capsys):
+    assert "No models" in models(capsys, "list")
+    assert "tiny:latest is installed" in models(capsys, "import", tiny, "--name", "tiny")
+    assert "big:1b is installed" in models(capsys, "cp", "TINY", "big:1b")
+    assert [line.split()[0] for line in models(capsys, "list").splitlines()] == [
+        "big:1b",
+        "tiny:latest",
+    ]
+    shown = models(capsys, "show", "Big:1B")
+    assert "architecture" in shown
+    assert "llama" in shown
+    models(capsys, "rm", "big:1b")
+    models(capsys, "rm", "tiny")
+    assert not ModelName.objects.exists()
+
+
+def test_the_list_for_programs(tiny, capsys):
+    models(capsys, "import", tiny, "--name", "tiny")
+    (row,) = json.loads(models(capsys, "list", "--json"))
+    assert row["name"] == "tiny:latest"
+    assert row["size"] == tiny.stat().st_size
+    assert row["present"] is True
+    assert len(row["digest"]) == 64
+
+
+def test_the_list_says_what_is_wrong(tiny, capsys):
+    version = store.import_file(tiny, "tiny").version
+    ModelName.objects.update(enabled=False)
+    catalogue.quarantine(version.digest, "signal 11")
+    version.path.unlink()
+    out = models(capsys, "list")
+    assert "not offered; quarantined: signal 11; its file is missing" in out
+
+
+def test_if_missing_reads_nothing_when_the_name_is_installed(tiny, capsys, monkeypatch):
+    models(capsys, "import", tiny, "--name", "tiny", "--if-missing")
+    tiny.unlink()
+    monkeypatch.delattr(store, "import_file")
+    assert "installed" in models(capsys, "import", tiny, "--name", "Tiny", "--if-missing")
+
+
+def test_if_missing_brings_back_a_file_that_is_gone(tiny, capsys):
+    version = store.import_file(tiny, "tiny").version
+    version.path.unlink()
+    models(capsys, "import", tiny, "--name", "tiny", "--if-missing")
+    assert version.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("show", "x"), "x:latest is not installed"),
+        (("rm", "../x"), "namespace"),
+        (("cp", "x", "y"), "not installed"),
+        (("import", "/nowhere.gguf", "--name", "x"), "No such file"),
+        (("import", "/nowhere.gguf", "--name", "模型"), "模型"),
+        (("import", "/nowhere.gguf"), "--name"),
+        (("fly",), "fly"),
+        ((), "ACTION"),
+    ],
+)
+@pytest.mark.usefixtures("data_dir")
+def test_what_can_not_be_done_is_said(arguments, reason):
+    with pytest.raises(CommandError, match=reason):
+        call_command("models", *arguments)
+
+
+def doctor(capsys) -> tuple[int, dict[str, str]]:
+    code = 0
+    try:
+        call_command("doctor", "--json")
+    except SystemExit as left:
+        code = int(left.code or 0)
+    found = json.loads(capsys.readouterr().out)
+    return code, {finding["what"]: finding["level"] for finding in found}
+
+
+def level(found: dict[str, str], text: str) -> str:
+    (what,) = (what for what in found if text in what)
+    return found[what]
+
+
+@pytest.mark.usefixtures("redis_url")
+class TestDoctor:
+    def test_a_sound_installation_passes(self, tiny, capsys):
+        store.import_file(tiny, "tiny")
+        code, found = doctor(capsys)
+        assert code == 0
+        assert level(found, "Python") == "OK"
+        assert level(found, "Threads per model") == "OK"
+        assert level(found, "Redis answers") == "OK"
+        assert level(found, "tiny:latest") == "OK"
+        assert level(found, "No inference host") == "WARN"
+
+    @pytest.mark.parametrize("damage", ["unlink", "touch"])
+    def test_a_missing_or_short_file_fails(self, tiny, capsys, damage):
+        path = store.import_file(tiny, "tiny").version.path
+        path.unlink()
+        if damage == "touch":
+            path.touch()
+        code, found = doctor(capsys)
+        assert code == 1
+        assert level(found, "tiny:latest") == "FAIL"
+
+    def test_it_shows_tunings_and_survives_a_damaged_file(self, data_dir, capsys):
+        path = data_dir / "tuning.json"
+        path.write_text('{"abc": {"threads": 2}}')
+        assert level(doctor(capsys)[1], "Tuned for abc") == "OK"
+        path.write_text("{")
+        code, found = doctor(capsys)
+        assert (code, level(found, "tuning.json")) == (0, "WARN")
+
+    def test_without_redis_it_goes_on(self, settings, capsys, data_dir):
+        settings.REDIS_URL = "unix:///nowhere/redis.sock"
+        _, found = doctor(capsys)
+        assert level(found, "does not answer") in {"WARN", "FAIL"}
+        assert level(found, "No model") == "WARN"
+
+    def test_it_is_readable(self, data_dir, capsys):
+        call_command("doctor")
+        lines = capsys.readouterr().out.splitlines()
+        assert all(line.startswith(("OK  ", "WARN", "FAIL", "      ")) for line in lines)
