@@ -1,0 +1,130 @@
+"""What the engine needs of an inference library: vocabulary, KV memory, decode, sampling.
+
+`llama_backend.py` is the real one; `scripted_backend.py` stands in for it in tests. All of it
+is called from the engine's one thread, `Vocabulary` from the reader thread as well.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chatsite.engine.messages import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """``context`` is tokens per slot as the library really gives them, ``max_rows`` the tokens
+    that one decode takes. ``can_cut`` False: memory of a sequence only grows (recurrent and
+    hybrid models), so a prefix is reused only when it is all of what the slot holds."""
+
+    context: int
+    slots: int
+    max_rows: int
+    can_cut: bool
+    architecture: str
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive tokens of one slot, the first at position ``start``. Logits are computed for
+    the last ``outputs`` tokens: 0 inside a prompt, 1 where a token is sampled, more for drafts."""
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    outputs: int
+
+
+class Decoded(enum.Enum):
+    """Outcome of one decode, and what it left in the KV memory."""
+
+    OK = "ok"
+    NO_SPACE = "no space in the KV memory"  # memory as before
+    INVALID = "invalid batch"  # memory as before
+    ABORTED = "aborted"  # part of the batch may be in memory
+    FATAL = "fatal error"  # part of the batch may be in memory
+
+
+class LoadError(Exception):
+    """The model can't be loaded with these settings; the message names the reason."""
+
+
+class Vocabulary(Protocol):
+    """``controls`` maps the text of each token that only a template may produce to the token;
+    text of people must never become one of them. ``ends`` end an answer."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def bos(self) -> int | None: ...
+    @property
+    def bos_text(self) -> str: ...
+    @property
+    def eos_text(self) -> str: ...
+    @property
+    def add_bos(self) -> bool: ...
+    @property
+    def ends(self) -> frozenset[int]: ...
+    @property
+    def controls(self) -> Mapping[str, int]: ...
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Tokens without BOS or EOS. ``special`` lets text become control tokens."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """Bytes of text; none for a control token."""
+        ...
+
+
+class Memory(Protocol):
+    """KV memory by slot. Positions of a slot run from 0 to ``length - 1``."""
+
+    def length(self, slot: int) -> int: ...
+
+    def clear(self, slot: int) -> None: ...
+
+    def truncate(self, slot: int, length: int) -> bool:
+        """Forgets positions from ``length`` on. False: it can't, or what is left is not enough
+        to go on from; the slot's state is then unknown and must be cleared."""
+        ...
+
+    def copy(self, source: int, target: int) -> None:
+        """Copies all of ``source`` into ``target``, which must be clear."""
+        ...
+
+
+class Sampler(Protocol):
+    """Chain of one sequence, with its seed and its memory of recent tokens."""
+
+    def sample(self, row: int) -> int:
+        """A token from the logits of row ``row`` (tokens of all chunks, counted through) of the
+        last decode. The chain remembers it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+    @property
+    def memory(self) -> Memory: ...
+    @property
+    def template(self) -> str | None:
+        """The chat template that came with the model."""
+        ...
+
+    def decode(self, chunks: Sequence[Chunk]) -> Decoded: ...
+
+    def sampler(self, params: SamplingParams, history: Sequence[int]) -> Sampler:
+        """``history`` is what penalties look back on at first: the prompt's tokens."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,68 @@
+"""The reader thread: frames in, and prompts prepared while the engine computes.
+
+Rendering and tokenizing a long conversation takes tens of milliseconds that no running answer
+should wait for; the engine thread is inside llama.cpp, without the interpreter's lock, nearly
+all the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from chatsite.engine import frames
+from chatsite.engine.loop import Item
+from chatsite.engine.messages import Cancel, Failed, Generate, Load, Shutdown
+from chatsite.engine.prompt import ContextExceeded, PromptBuilder
+from chatsite.engine.template import TemplateError
+
+log = logging.getLogger(__name__)
+
+
+class Intake(threading.Thread):
+    """Fills ``inbox`` from ``descriptor`` until `Shutdown` or the end of the pipe, then puts
+    None. A frame that can't be read ends it too: the host would not speak so."""
+
+    def __init__(
+        self,
+        descriptor: int,
+        prompts: PromptBuilder,
+        inbox: SimpleQueue[Item],
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(name="intake", daemon=True)
+        self._descriptor = descriptor
+        self._prompts = prompts
+        self._inbox = inbox
+        self._clock = clock
+
+    def run(self) -> None:
+        try:
+            while (frame := frames.read_frame(self._descriptor)) is not None:
+                match frame:
+                    case Generate():
+                        self._inbox.put(self._prepare(frame))
+                    case Cancel():
+                        self._inbox.put(frame)
+                    case Shutdown():
+                        break
+                    case Load():
+                        raise frames.FrameError("a second `load`: one child holds one model")
+        except Exception:
+            log.exception("the pipe from the host is unusable")
+        finally:
+            self._inbox.put(None)
+
+    def _prepare(self, request: Generate) -> Item:
+        arrived = self._clock()
+        try:
+            return self._prompts.prepare(request, arrived)
+        except ContextExceeded as error:
+            return Failed(request.id, "context_length_exceeded", str(error), error.details)
+        except TemplateError as error:
+            return Failed(request.id, "engine_error", f"The model's chat template: {error}")
+        except Exception as error:
+            log.exception("request %s can't be prepared", request.id)
+            return Failed(request.id, "engine_error", f"The prompt can't be prepared: {error!r}")

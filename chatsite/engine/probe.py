@@ -1,0 +1,88 @@
+"""What one `Tuning` does on this host: run in a child that may die of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from chatsite.engine.backend import Backend, Chunk, Decoded
+from chatsite.engine.messages import Load, Tuning
+
+SEQUENCES: Final = 4
+DEPTH: Final = 512  # tokens of context that decoding is measured at
+_CHUNK: Final = 128
+_STEPS: Final = 16
+_PREFILL_SECONDS: Final = 6.0  # slow hosts measure at less depth rather than for minutes
+_DECODE_SECONDS: Final = 4.0
+
+
+class Opener(Protocol):
+    def __call__(self, load: Load, on_progress: Callable[[float], None], /) -> Backend: ...
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """Milliseconds per prompt token, and per answer token with `SEQUENCES` decoding at once
+    behind ``depth`` tokens of context each."""
+
+    prefill_ms: float
+    decode_ms: float
+    depth: int
+
+
+def run(
+    open_backend: Opener,
+    path: str,
+    tuning: Tuning,
+    depth: int = DEPTH,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Measured:
+    """Prefills one sequence, copies it to the others, decodes them together. Raises
+    `LoadError`, or RuntimeError where the library refuses to compute."""
+    load = Load("probe", path, tuning, context=2 * DEPTH, slots=SEQUENCES, step_target_ms=1000)
+    backend = open_backend(load, lambda progress: None)
+    depth = min(depth, backend.facts.context - _STEPS - 2)
+    tokens = _filler(backend, depth)
+
+    def decode(chunks: list[Chunk]) -> float:
+        began = clock()
+        if (outcome := backend.decode(chunks)) is not Decoded.OK:
+            raise RuntimeError(outcome.value)
+        return clock() - began
+
+    # The first computation reads the weights from disk: not counted.
+    decode([Chunk(0, 0, tokens[:_CHUNK], 1)])
+    backend.memory.clear(0)
+    done = 0
+    chunks: list[float] = []  # seconds per token
+    until = clock() + _PREFILL_SECONDS
+    while done < depth and clock() < until:
+        chunk = tokens[done : done + _CHUNK]
+        chunks.append(decode([Chunk(0, done, chunk, 1)]) / len(chunk))
+        done += len(chunk)
+    for slot in range(1, SEQUENCES):
+        backend.memory.copy(0, slot)
+    steps: list[float] = []
+    for step in range(_STEPS):
+        token = tokens[step % len(tokens) : step % len(tokens) + 1]
+        steps.append(decode([Chunk(slot, done + step, token, 1) for slot in range(SEQUENCES)]))
+        if sum(steps) > _DECODE_SECONDS:
+            break
+    backend.close()
+    return Measured(
+        prefill_ms=_typical(chunks) * 1e3,
+        decode_ms=_typical(steps) * 1e3 / SEQUENCES,
+        depth=done,
+    )
+
+
+def _typical(seconds: list[float]) -> float:
+    """The lower quartile: other processes of the host make some steps slow, none fast."""
+    return sorted(seconds)[len(seconds) // 4]
+
+
+def _filler(backend: Backend, count: int) -> list[int]:
+    words = " ".join(f"item {number} of the list" for number in range(count))
+    return backend.vocabulary.tokenize(words, special=False)[:count]

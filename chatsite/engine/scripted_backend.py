@@ -1,0 +1,270 @@
+"""A deterministic stand-in for llama.cpp: tests and load tests of everything around it.
+
+What it answers is read back from its own KV memory, so a mistake in slots, prefixes or resumed
+text shows in the answer. The answer to a conversation is the last user message, word by word
+(system and earlier turns don't matter), unless the message has directives:
+
+``@tokens N``      N words: ``w1 w2 … wN``, one token each, instead of the echo
+``@say TEXT``      TEXT (the rest of the message), instead of the echo
+``@delay-ms N``    each step with this sequence takes N ms at least
+``@crash N``       the process aborts (SIGABRT) instead of giving token N + 1 of each attempt
+``@crash-once N``  the same, but only in an attempt that does not go on from earlier text
+``@hang N``        the process stops answering instead of giving token N + 1
+``@fail``          every step with this sequence fails, as a fatal error of llama.cpp would
+
+Directives are left out of the echo. A model file may begin with the line ``scripted`` and then
+directives of its own; any other file, or none, is taken too:
+
+``@context N``     the model's trained context
+``@load-ms N``     loading takes that long, in ten reported parts
+``@load-fail``     loading fails
+``@load-crash``    loading aborts the process
+``@forgetful``     memory can't be cut, as in recurrent models
+
+Tokens are words with the blanks before them; other bytes than ASCII are a token each, so that
+characters cross tokens. Sampling parameters other than ``ignore_eos`` (which makes the answer
+begin again at its end) do nothing. Nothing sleeps that was not asked to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from chatsite.engine.backend import Chunk, Decoded, Facts, LoadError
+from chatsite.engine.messages import Load, SamplingParams
+from chatsite.engine.template import CHATML
+
+_START, _END = 256, 257
+_FIRST_WORD = 1024
+_CONTROLS = {"<|im_start|>": _START, "<|im_end|>": _END}
+_CONTROL_TOKENS = frozenset(_CONTROLS.values())
+_SPLIT = re.compile(r"(<\|im_(?:start|end)\|>)")
+_WORD = re.compile(rb"[ \t]*[!-~]+|[ \t]+|[\x00-\xff]")
+_DIRECTIVE = re.compile(r"@([a-z-]+)(?:[ ]+(\d+))?[ ]?")
+_KNOWN = {"tokens", "delay-ms", "crash", "crash-once", "hang", "fail"}
+
+
+class ScriptedVocabulary:
+    """Tokens below 256 are bytes, two are controls, words get numbers as they come."""
+
+    bos = None
+    bos_text = ""
+    eos_text = "<|im_end|>"
+    add_bos = False
+    ends = frozenset({_END})
+    controls: Mapping[str, int] = _CONTROLS
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._words: dict[bytes, int] = {}
+        self._pieces: list[bytes] = []
+
+    @property
+    def size(self) -> int:
+        return _FIRST_WORD + len(self._pieces)
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        tokens: list[int] = []
+        for part in _SPLIT.split(text) if special else (text,):
+            if special and part in _CONTROLS:
+                tokens.append(_CONTROLS[part])
+            else:
+                tokens += map(self._token, _WORD.findall(part.encode()))
+        return tokens
+
+    def piece(self, token: int) -> bytes:
+        if token < 256:
+            return bytes((token,))
+        return self._pieces[token - _FIRST_WORD] if token >= _FIRST_WORD else b""
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return b"".join(map(self.piece, tokens)).decode(errors="replace")
+
+    def _token(self, word: bytes) -> int:
+        if len(word) == 1:
+            return word[0]
+        with self._lock:
+            token = self._words.get(word)
+            if token is None:
+                token = self._words[word] = _FIRST_WORD + len(self._pieces)
+                self._pieces.append(word)
+            return token
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The answer that a slot's prompt asks for. ``start`` is where it begins in the slot,
+    ``resumed`` the number of its tokens that the attempt began with."""
+
+    start: int
+    answer: tuple[int, ...]
+    resumed: int
+    directives: Mapping[str, int]
+
+
+class ScriptedMemory:
+    def __init__(self, slots: int, can_cut: bool) -> None:
+        self.tokens: list[list[int]] = [[] for _ in range(slots)]
+        self.scripts: dict[int, Script] = {}
+        self._can_cut = can_cut
+
+    def length(self, slot: int) -> int:
+        return len(self.tokens[slot])
+
+    def clear(self, slot: int) -> None:
+        self.tokens[slot] = []
+        self.scripts.pop(slot, None)
+
+    def truncate(self, slot: int, length: int) -> bool:
+        self.scripts.pop(slot, None)
+        if not self._can_cut and length < len(self.tokens[slot]):
+            return False
+        del self.tokens[slot][length:]
+        return True
+
+    def copy(self, source: int, target: int) -> None:
+        if self.tokens[target]:
+            raise AssertionError("copied into a slot that is not clear")
+        self.tokens[target] = list(self.tokens[source])
+
+
+class ScriptedSampler:
+    def __init__(self, backend: ScriptedBackend, params: SamplingParams) -> None:
+        self._backend = backend
+        self._ignore_eos = params.ignore_eos
+
+    def sample(self, row: int) -> int:
+        script, given = self._backend.progress(row)
+        _misbehave(script, given)
+        if given < len(script.answer):
+            return script.answer[given]
+        return script.answer[given % len(script.answer)] if self._ignore_eos else _END
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class ScriptedBackend:
+    template: str | None = CHATML
+
+    def __init__(self, load: Load, on_progress: Callable[[float], None]) -> None:
+        directives = _of_file(load.path)
+        on_progress(0.0)
+        for part in range(10) if "load-ms" in directives else ():
+            time.sleep(directives["load-ms"] / 10_000)
+            on_progress((part + 1) / 11)
+        if "load-crash" in directives:
+            os.abort()
+        if "load-fail" in directives:
+            raise LoadError("the scripted model was told not to load")
+        on_progress(1.0)
+        can_cut = "forgetful" not in directives
+        self.facts = Facts(
+            context=min(load.context, directives.get("context", 32768)),
+            slots=load.slots,
+            max_rows=max(512, 2 * load.slots),
+            can_cut=can_cut,
+            architecture="scripted",
+            parameters=1,
+        )
+        self.vocabulary = ScriptedVocabulary()
+        self.memory = ScriptedMemory(load.slots, can_cut)
+        self._rows: list[int] = []  # slot of each row of the last decode
+
+    def decode(self, chunks: Sequence[Chunk]) -> Decoded:
+        scripts: list[Script] = []
+        self._rows = []
+        for chunk in chunks:
+            held = self.memory.tokens[chunk.slot]
+            if chunk.start != len(held):
+                raise AssertionError(f"slot {chunk.slot} holds {len(held)}, not {chunk.start}")
+            if len(held) + len(chunk.tokens) > self.facts.context:
+                return Decoded.NO_SPACE
+            held.extend(chunk.tokens)
+            if not _CONTROL_TOKENS.isdisjoint(chunk.tokens):
+                self.memory.scripts.pop(chunk.slot, None)  # a turn begins
+            self._rows += [chunk.slot] * len(chunk.tokens)
+            if chunk.outputs:
+                scripts.append(self._script(chunk.slot))
+        if any("fail" in script.directives for script in scripts):
+            return Decoded.FATAL
+        if delay := max((s.directives.get("delay-ms", 0) for s in scripts), default=0):
+            time.sleep(delay / 1e3)
+        return Decoded.OK
+
+    def sampler(self, params: SamplingParams, history: Sequence[int]) -> ScriptedSampler:
+        return ScriptedSampler(self, params)
+
+    def progress(self, row: int) -> tuple[Script, int]:
+        """The script of that row's slot, and how many tokens of the answer the slot holds."""
+        slot = self._rows[row]
+        script = self._script(slot)
+        return script, self.memory.length(slot) - script.start
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _script(self, slot: int) -> Script:
+        if slot not in self.memory.scripts:
+            self.memory.scripts[slot] = self._write(self.memory.tokens[slot])
+        return self.memory.scripts[slot]
+
+    def _write(self, tokens: list[int]) -> Script:
+        """Finds the last user message and where the answer to it begins, in ChatML."""
+        starts = [at for at, token in enumerate(tokens) if token == _START]
+        header = self.vocabulary.tokenize("assistant\n", special=False)
+        start = starts[-1] + 1 + len(header) if starts else 0
+        message = ""
+        for at, until in zip(reversed(starts[:-1]), reversed(starts), strict=False):
+            text = self.vocabulary.text(tokens[at + 1 : until])
+            if text.startswith("user\n"):
+                message = text.removeprefix("user\n").rstrip("\n")
+                break
+        message, directives = _directives(message)
+        before, say, after = message.partition("@say ")
+        answer = after if say else before.strip() or "ok"
+        if "tokens" in directives:
+            answer = " ".join(f"w{number + 1}" for number in range(directives["tokens"]))
+        answer_tokens = tuple(self.vocabulary.tokenize(answer, special=False))
+        return Script(start, answer_tokens, max(0, len(tokens) - start), directives)
+
+
+def _misbehave(script: Script, given: int) -> None:
+    crash = script.directives.get("crash")
+    if crash is None and not script.resumed:
+        crash = script.directives.get("crash-once")
+    if crash is not None and given - script.resumed >= crash:
+        os.abort()
+    hang = script.directives.get("hang")
+    while hang is not None and given - script.resumed >= hang:
+        time.sleep(60)
+
+
+def _directives(message: str) -> tuple[str, dict[str, int]]:
+    """The message without its directives, and those; a missing number is 0."""
+    found: dict[str, int] = {}
+
+    def take(match: re.Match[str]) -> str:
+        if match[1] not in _KNOWN:
+            return match[0]
+        found[match[1]] = int(match[2] or 0)
+        return ""
+
+    return _DIRECTIVE.sub(take, message), found
+
+
+def _of_file(path: str) -> dict[str, int]:
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return {}
+    if not head.startswith(b"scripted\n"):
+        return {}
+    return {m[1]: int(m[2] or 0) for m in _DIRECTIVE.finditer(head.decode(errors="replace"))}

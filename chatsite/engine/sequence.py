@@ -1,0 +1,85 @@
+"""One request inside the engine: its tokens, its text, its times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chatsite.engine.backend import Sampler, Vocabulary
+from chatsite.engine.detokenize import TextStream
+from chatsite.engine.messages import Delta, FinishReason, Usage
+from chatsite.engine.prompt import Prompt
+from chatsite.engine.slots import Slot
+
+
+@dataclass(slots=True)
+class Sequence:
+    """``tokens``: prompt, prefix, and all that was sampled; the slot's KV memory lags behind.
+    ``completion`` counts the answer's tokens, those of an earlier attempt included. ``faults``
+    counts failed steps in a row. Times are the engine clock's, in seconds."""
+
+    prompt: Prompt
+    tokens: list[int] = field(init=False)
+    text: TextStream = field(init=False)
+    completion: int = field(init=False)
+    slot: Slot | None = None
+    sampler: Sampler | None = None
+    cached: int = 0
+    faults: int = 0
+    started: float | None = None
+    first_token: float | None = None
+    _unsent: int = 0
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.prompt.tokens)
+        self.text = TextStream(self.prompt.stops)
+        self.completion = self.prompt.generated
+
+    @property
+    def id(self) -> str:
+        return self.prompt.id
+
+    @property
+    def pending(self) -> int:
+        """Tokens that the KV memory lacks."""
+        return len(self.tokens) - (len(self.slot.tokens) if self.slot else 0)
+
+    def full(self, context: int) -> bool:
+        """No room for another token, in the context or under the request's limit."""
+        limit = self.prompt.params.max_tokens
+        return len(self.tokens) >= context or (limit is not None and self.completion >= limit)
+
+    def take(
+        self, token: int, vocabulary: Vocabulary, context: int
+    ) -> tuple[str, FinishReason | None]:
+        """Adds a sampled token. Returns text that may be shown, and why the answer is over."""
+        if token in vocabulary.ends:
+            return self.text.flush(cut=False), "stop"
+        self.tokens.append(token)
+        self.completion += 1
+        self._unsent += 1
+        text = self.text.push(vocabulary.piece(token))
+        if self.text.stopped:
+            return text, "stop"
+        if self.full(context):
+            return text + self.text.flush(cut=True), "length"
+        return text, None
+
+    def delta(self, text: str) -> Delta | None:
+        """``text`` with the tokens it took; None, and the tokens wait, if there is none."""
+        if not text:
+            return None
+        delta = Delta(self.id, text, self._unsent)
+        self._unsent = 0
+        return delta
+
+    def usage(self, now: float) -> Usage:
+        started = now if self.started is None else self.started
+        first = now if self.first_token is None else self.first_token
+        return Usage(
+            prompt_tokens=self.prompt.prompt_tokens,
+            cached_tokens=self.cached,
+            completion_tokens=self.completion,
+            queue_ms=(started - self.prompt.arrived) * 1e3,
+            prefill_ms=(first - started) * 1e3,
+            decode_ms=(now - first) * 1e3,
+        )

@@ -1,0 +1,79 @@
+"""How engine children are started, and how their ends are told. Nothing of the host's secrets
+reaches a child: its environment is made of the few variables named here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from chatsite.engine.frames import MAX_FRAME
+
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "TZ")
+# llama.cpp's threads must spin between the parts of a step (a passive wait policy halves the
+# throughput), so no OMP_* variable is passed on. numpy, which llama_cpp imports, computes
+# nothing here: without this it would start a thread per core.
+_FIXED = {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def environment(outer: Mapping[str, str] = os.environ) -> dict[str, str]:
+    return {name: outer[name] for name in _PASSED_ON if name in outer} | _FIXED
+
+
+class Child(NamedTuple):
+    process: Process
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+
+
+async def start(arguments: list[str]) -> Child:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "chatsite.engine",
+        *arguments,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        cwd=ROOT,
+        env=environment(),
+        limit=MAX_FRAME,
+    )
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise RuntimeError("a child without pipes")
+    return Child(process, process.stdin, process.stdout, process.stderr)
+
+
+async def read_lines(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
+    """Hands over each line of a child's standard error until its end. Parts of a line above
+    64 KiB are handed over as lines of their own: the child must never block on its log."""
+    rest = b""
+    while part := await stream.read(1 << 16):
+        *lines, rest = (rest + part).split(b"\n")
+        if len(rest) >= 1 << 16:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            if text := line.decode(errors="replace").rstrip():
+                on_line(text)
+    if rest:
+        on_line(rest.decode(errors="replace").rstrip())
+
+
+def exit_reason(returncode: int) -> str:
+    """``ended``, ``killed by SIGSEGV``, or ``exited with code 3``."""
+    if returncode == 0:
+        return "ended"
+    if returncode > 0:
+        return f"exited with code {returncode}"
+    try:
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"killed by signal {-returncode}"

@@ -1,0 +1,136 @@
+"""The choice, with children that die, hang and talk nonsense. The probes are scripted here;
+`tests/integration/engine` runs real ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chatsite.engine import autotune
+from chatsite.engine.autotune import NoTuningWorks, Tried, TuneProgress
+from chatsite.engine.messages import Tuning
+from chatsite.engine.probe import Measured
+
+PLAIN, EXTRA, FLASH, BOTH = (False, False), (True, False), (False, True), (True, True)
+
+
+class Probes:
+    """``results`` by (extra buffers, flash attention): ms per prompt token and per answer
+    token, or what became of the child. ``asked`` is what was probed, and at which depth."""
+
+    def __init__(self, results: dict[tuple[bool, bool], tuple[float, float] | str]) -> None:
+        self.results = results
+        self.asked: list[tuple[bool, bool]] = []
+        self.depths: list[int] = []
+
+    async def __call__(self, tuning: Tuning, depth: int) -> Tried:
+        key = (tuning.use_extra_bufts, tuning.flash_attention)
+        self.asked.append(key)
+        self.depths.append(depth)
+        result = self.results[key]
+        if isinstance(result, str):
+            return Tried(tuning, problem=result)
+        return Tried(tuning, measured=Measured(*result, depth=min(depth, 300)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "tuning.json"
+
+
+async def tune(probes: Probes, store: Path, digest: str = "d1", threads: int = 2) -> tuple:
+    tuning = await autotune.tune(Path("/m"), digest, threads, store=store, prober=probes)
+    assert tuning.threads == threads
+    return (tuning.use_extra_bufts, tuning.flash_attention)
+
+
+async def test_the_fastest_wins(store):
+    probes = Probes({PLAIN: (3, 10), EXTRA: (1, 8), BOTH: (1, 5)})
+    assert await tune(probes, store) == BOTH
+    assert probes.asked == [PLAIN, EXTRA, BOTH]
+
+
+async def test_flash_attention_is_tried_on_the_better_of_the_buffers(store):
+    probes = Probes({PLAIN: (3, 10), EXTRA: (3, 14), FLASH: (2.8, 20)})
+    assert await tune(probes, store) == PLAIN
+    assert probes.asked == [PLAIN, EXTRA, FLASH]
+
+
+async def test_a_candidate_that_dies_is_out(store):
+    probes = Probes({PLAIN: (3, 10), EXTRA: "killed by SIGSEGV", FLASH: (3, 20)})
+    assert await tune(probes, store) == PLAIN
+
+
+async def test_three_per_cent_are_not_worth_leaving_the_plain_one(store):
+    probes = Probes({PLAIN: (3, 10), EXTRA: (2.95, 9.9), FLASH: (3, 9.9)})
+    assert await tune(probes, store) == PLAIN
+
+
+async def test_prefill_and_decode_both_count(store):
+    turn = autotune.TURN_DECODE / autotune.TURN_PREFILL
+    probes = Probes({PLAIN: (10, 10), EXTRA: (10 - turn * 2, 11), BOTH: (99, 99)})
+    assert await tune(probes, store) == EXTRA
+
+
+async def test_where_only_flash_attention_lives_it_is_found(store):
+    probes = Probes({PLAIN: "exit", EXTRA: "exit", FLASH: "exit", BOTH: (3, 3)})
+    assert await tune(probes, store) == BOTH
+    assert probes.asked == [PLAIN, EXTRA, FLASH, BOTH]
+
+
+async def test_when_none_lives_the_error_says_what_each_did(store):
+    probes = Probes(
+        {PLAIN: "killed by SIGILL", EXTRA: "killed by SIGSEGV", FLASH: "no answer", BOTH: "exit 1"}
+    )
+    with pytest.raises(NoTuningWorks) as caught:
+        await tune(probes, store)
+    for word in ("SIGILL", "SIGSEGV", "no answer", "exit 1"):
+        assert word in str(caught.value)
+    assert not store.exists()
+
+
+async def test_candidates_are_measured_at_the_depth_that_the_first_reached(store):
+    probes = Probes({PLAIN: (3, 10), EXTRA: (3, 10), FLASH: (3, 10)})
+    await tune(probes, store)
+    assert probes.depths[1:] == [300, 300]
+
+
+async def test_the_choice_is_remembered_by_model_and_threads(store):
+    probes = Probes({PLAIN: (3, 10), EXTRA: (1, 5), BOTH: (9, 9)})
+    assert await tune(probes, store) == EXTRA
+    assert await tune(probes, store) == EXTRA
+    assert len(probes.asked) == 3
+    await tune(probes, store, digest="d2")
+    await tune(probes, store, threads=4)
+    assert len(probes.asked) == 9
+    assert autotune.remembered(store, "d1", 2) == Tuning(True, False, 2)
+    assert autotune.remembered(store, "d3", 2) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"%s": 3}', '{"%s": {"tuning": {}}}'])
+async def test_a_spoilt_memory_is_measured_again(store, content):
+    store.parent.mkdir()
+    key = f"d1:{autotune.host_fingerprint(2)}"
+    store.write_text(content % key if "%s" in content else content)
+    probes = Probes({PLAIN: (3, 10), EXTRA: "exit", FLASH: "exit"})
+    assert await tune(probes, store) == PLAIN
+    assert json.loads(store.read_text())[key]["tuning"]["threads"] == 2
+
+
+async def test_nothing_is_left_beside_the_memory(store):
+    await tune(Probes({PLAIN: (3, 10), EXTRA: "exit", FLASH: "exit"}), store)
+    assert list(store.parent.iterdir()) == [store]
+
+
+async def test_progress_is_told_after_each_probe(store):
+    told: list[TuneProgress] = []
+    probes = Probes({PLAIN: (3, 10), EXTRA: "exit", FLASH: (3, 10)})
+
+    async def on_progress(progress: TuneProgress) -> None:
+        told.append(progress)
+
+    await autotune.tune(Path("/m"), "d", 2, store=store, prober=probes, on_progress=on_progress)
+    assert [(progress.done, progress.total) for progress in told] == [(1, 3), (2, 3), (3, 3)]
+    assert str(told[1].last) == "extra buffers on, flash attention off, exit"

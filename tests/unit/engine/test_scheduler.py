@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from chatsite.engine.scheduler import MIN_CHUNK, Part, Scheduler
+from chatsite.engine.speed import SpeedMeter
+
+
+@dataclass
+class Fixed:
+    """Each decoding sequence costs ``each`` ms; prefill runs at ``prefill_tokens_per_ms``."""
+
+    each: float = 10.0
+    prefill_tokens_per_ms: float = 1.0
+
+    def decode_ms(self, sequences: int) -> float:
+        return self.each * sequences
+
+
+def make(target: float = 100.0, max_rows: int = 512, **pending: int) -> Scheduler:
+    """Sequences by name with tokens to prefill, in slots by order."""
+    scheduler = Scheduler(max_rows=max_rows, step_target_ms=target)
+    for slot, (id, tokens) in enumerate(pending.items()):
+        scheduler.enqueue(id)
+        scheduler.start(id, slot, tokens)
+    return scheduler
+
+
+def counts(parts: tuple[Part, ...]) -> dict[str, int]:
+    return {part.id: part.count for part in parts}
+
+
+def run(scheduler: Scheduler, speed: Fixed) -> dict[str, int]:
+    """One computed step; what has been prefilled samples its first token."""
+    parts = scheduler.plan(speed)
+    scheduler.computed(parts)
+    for part in parts:
+        if part.outputs:
+            scheduler.sampled(part.id)
+    return counts(parts)
+
+
+def test_decoding_sequences_are_in_every_step():
+    scheduler = make(a=5, b=5, c=1000)
+    run(scheduler, Fixed())
+    for _ in range(5):
+        planned = run(scheduler, Fixed())
+        assert planned["a"] == planned["b"] == 1
+
+
+def test_prefill_fills_the_time_that_decoding_leaves():
+    scheduler = make(target=100, a=1, b=1, c=1000)
+    run(scheduler, Fixed(each=10, prefill_tokens_per_ms=2))
+    assert run(scheduler, Fixed(each=10, prefill_tokens_per_ms=2))["c"] == (100 - 20) * 2
+    assert run(scheduler, Fixed(each=10, prefill_tokens_per_ms=0.5))["c"] == (100 - 20) * 0.5
+
+
+def test_prefill_goes_on_when_decoding_alone_takes_the_step():
+    scheduler = make(target=100, a=1, b=1000)
+    run(scheduler, Fixed(each=500))
+    assert run(scheduler, Fixed(each=500))["b"] == MIN_CHUNK
+
+
+def test_a_step_never_has_more_rows_than_a_batch_takes():
+    scheduler = make(target=1e9, max_rows=64, a=1, b=1000, c=1000)
+    for _ in range(3):
+        assert sum(run(scheduler, Fixed()).values()) <= 64
+
+
+def test_only_the_chunk_that_ends_a_prompt_has_an_output():
+    scheduler = make(target=100, a=150)
+    first = scheduler.plan(Fixed())
+    assert first == (Part("a", 0, 100, 0),)
+    scheduler.computed(first)
+    assert scheduler.plan(Fixed()) == (Part("a", 0, 50, 1),)
+
+
+def test_the_shortest_remaining_prompt_goes_first_and_leaves_its_rest_to_the_next():
+    scheduler = make(target=100, long=500, short=30)
+    assert counts(scheduler.plan(Fixed())) == {"short": 30, "long": 70}
+
+
+def test_rows_are_in_the_order_of_slots():
+    scheduler = make(target=100, c=30, a=20, b=10)
+    for _ in range(3):
+        parts = scheduler.plan(Fixed())
+        assert [part.slot for part in parts] == sorted(part.slot for part in parts)
+        run(scheduler, Fixed())
+
+
+def test_a_long_prompt_is_overtaken_by_no_more_than_its_own_length():
+    scheduler = make(target=100, long=300)
+    overtaken = 0
+    for number in range(100):
+        id = f"short{number}"
+        scheduler.enqueue(id)
+        scheduler.start(id, 1, 100)
+        planned = run(scheduler, Fixed(each=0))
+        scheduler.remove(id)
+        if "long" in planned:
+            break
+        overtaken += sum(planned.values())
+    else:
+        pytest.fail("starved")
+    assert overtaken <= 300
+
+
+def test_the_line_is_first_come_first_served_with_a_preempted_one_in_front():
+    scheduler = Scheduler(max_rows=64, step_target_ms=100)
+    for id in "ab":
+        scheduler.enqueue(id)
+    scheduler.enqueue("p", first=True)
+    order = []
+    while id := scheduler.next_waiting:
+        order.append(id)
+        scheduler.start(id, len(order), 1)
+    assert order == ["p", "a", "b"]
+
+
+def test_a_removed_sequence_is_in_no_step_wherever_it_was():
+    scheduler = make(decoding=1, prefilling=1000)
+    run(scheduler, Fixed())
+    scheduler.enqueue("waiting")
+    for id in ("decoding", "prefilling", "waiting", "unknown"):
+        scheduler.remove(id)
+    assert scheduler.idle
+    assert scheduler.next_waiting is None
+    assert scheduler.plan(Fixed()) == ()
+
+
+def test_who_started_last_gives_way_unless_it_is_alone():
+    scheduler = make(a=10, b=10, c=10)
+    assert scheduler.victim() == "c"
+    scheduler.remove("c")
+    assert scheduler.victim() == "b"
+    scheduler.remove("b")
+    assert scheduler.victim() is None
+
+
+def test_a_sequence_that_lost_its_memory_prefills_again():
+    scheduler = make(a=1)
+    run(scheduler, Fixed())
+    scheduler.restart("a", 400)
+    assert counts(scheduler.plan(Fixed(each=0))) == {"a": 100}
+    scheduler.restart("a", 1)
+    assert scheduler.plan(Fixed()) == (Part("a", 0, 1, 1),)
+
+
+def test_a_sequence_with_drafts_has_an_output_for_each_token():
+    scheduler = make(a=1)
+    run(scheduler, Fixed())
+    scheduler.sampled("a", tokens=4)
+    assert scheduler.plan(Fixed()) == (Part("a", 0, 4, 4),)
+
+
+class TestSpeedMeter:
+    def test_an_unknown_number_of_sequences_costs_what_the_nearest_known_does(self):
+        meter = SpeedMeter()
+        assert meter.decode_ms(3) == 0
+        meter.record(1, 0, 10.0)
+        meter.record(8, 0, 60.0)
+        assert meter.decode_ms(0) == 0
+        assert meter.decode_ms(2) == 10
+        assert meter.decode_ms(7) == 60
+
+    def test_a_mixed_step_teaches_the_prefill_speed(self):
+        meter = SpeedMeter()
+        meter.record(4, 0, 40.0)
+        meter.record(4, 120, 100.0)
+        assert meter.prefill_tokens_per_ms == pytest.approx(2.0)
+
+    def test_new_measurements_move_the_old_ones(self):
+        meter = SpeedMeter()
+        for _ in range(50):
+            meter.record(0, 100, 100.0)
+        for _ in range(50):
+            meter.record(0, 100, 200.0)
+            meter.record(1, 0, 30.0)
+        assert meter.prefill_tokens_per_ms == pytest.approx(0.5, rel=0.01)
+        assert meter.decode_ms(1) == pytest.approx(30)
+
+    def test_a_step_faster_than_its_decode_is_no_division_by_zero(self):
+        meter = SpeedMeter()
+        meter.record(1, 0, 50.0)
+        meter.record(1, 10, 0.0)
+        assert meter.prefill_tokens_per_ms > 0

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from chatsite.engine.scripted_backend import ScriptedMemory
+from chatsite.engine.slots import MIN_COPY, Slot, SlotPool, common_prefix
+
+
+class RecordingMemory(ScriptedMemory):
+    """``copies`` (source, target) and ``cut``: lengths; ``refuses`` makes truncation fail."""
+
+    def __init__(self, slots: int, can_cut: bool = True) -> None:
+        super().__init__(slots, can_cut)
+        self.copies: list[tuple[int, int]] = []
+        self.refuses = False
+
+    def copy(self, source: int, target: int) -> None:
+        super().copy(source, target)
+        self.copies.append((source, target))
+
+    def truncate(self, slot: int, length: int) -> bool:
+        return not self.refuses and super().truncate(slot, length)
+
+
+def pool(slots: int = 4, can_cut: bool = True) -> tuple[SlotPool, RecordingMemory]:
+    memory = RecordingMemory(slots, can_cut)
+    return SlotPool(memory, slots, can_cut=can_cut), memory
+
+
+def fill(memory: RecordingMemory, slot: Slot, tokens: list[int]) -> None:
+    """As decoding does: the slot holds all of ``tokens`` now."""
+    new = tokens[len(slot.tokens) :]
+    memory.tokens[slot.index].extend(new)
+    slot.tokens.extend(new)
+
+
+def talk(slots: SlotPool, memory: RecordingMemory, owner: str, tokens: list[int]) -> int:
+    """A whole request; returns the slot."""
+    slot = slots.acquire(owner, tokens)
+    fill(memory, slot, tokens)
+    slots.release(slot)
+    return slot.index
+
+
+A = list(range(100))
+B = list(range(500, 600))
+
+
+def test_a_conversation_goes_on_in_its_slot():
+    slots, memory = pool()
+    first = talk(slots, memory, "ann", A)
+    slot = slots.acquire("ann", [*A, 7, 8])
+    assert (slot.index, slot.tokens) == (first, A)
+    assert memory.copies == []
+
+
+def test_the_last_token_is_always_decoded_again():
+    slots, memory = pool()
+    talk(slots, memory, "ann", A)
+    assert slots.acquire("ann", list(A)).tokens == A[:-1]
+
+
+def test_the_tail_that_differs_is_cut_in_memory_too():
+    slots, memory = pool()
+    talk(slots, memory, "ann", [*A, 1, 2, 3])
+    slot = slots.acquire("ann", [*A, 9, 9])
+    assert slot.tokens == memory.tokens[slot.index] == A
+
+
+def test_a_second_conversation_leaves_the_first_and_starts_from_a_copy():
+    slots, memory = pool()
+    system = A[:40]
+    first = talk(slots, memory, "ann", [*system, *B])
+    slot = slots.acquire("ann", [*system, 1, 2, 3])
+    assert slot.index != first
+    assert slot.tokens == memory.tokens[slot.index] == system
+    assert memory.tokens[first] == [*system, *B]
+
+
+def test_a_running_sequence_is_copied_from_and_stays_as_it_is():
+    slots, memory = pool()
+    running = slots.acquire("ann", A)
+    fill(memory, running, A)
+    slot = slots.acquire("ann", [*A[:60], 1, 2])
+    assert slot is not running
+    assert slot.tokens == memory.tokens[slot.index] == A[:60]
+    assert running.tokens == memory.tokens[running.index] == A
+
+
+def test_a_short_prefix_is_not_worth_a_copy():
+    slots, memory = pool()
+    running = slots.acquire("ann", A)
+    fill(memory, running, A)
+    assert slots.acquire("ann", [*A[: MIN_COPY - 1], 1]).tokens == []
+    assert memory.copies == []
+
+
+def test_without_an_empty_slot_a_regenerated_answer_takes_its_own_slot():
+    slots, memory = pool(2)
+    talk(slots, memory, "bob", B)
+    prompt, answer = A[:30], list(range(1000, 1100))
+    ann = talk(slots, memory, "ann", [*prompt, *answer])
+    slot = slots.acquire("ann", prompt)
+    assert (slot.index, slot.tokens) == (ann, prompt[:-1])
+
+
+def test_tokens_never_pass_to_another_owner():
+    slots, memory = pool(2)
+    talk(slots, memory, "ann", A)
+    bob = slots.acquire("bob", list(A))
+    assert bob.tokens == []
+    assert memory.tokens[bob.index] == []
+    assert slots.acquire("eve", list(A)).tokens == []
+    assert memory.copies == []
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_a_slot_holds_only_its_owners_tokens(seed):
+    """Each owner's tokens are numbers of its own, so a leak would show; memory and the pool's
+    account of it stay equal."""
+    rng = random.Random(seed)
+    slots, memory = pool(rng.randint(1, 5), can_cut=rng.random() < 0.7)
+    running: list[Slot] = []
+    for _ in range(200):
+        if slots.any_idle and rng.random() < 0.6:
+            owner = rng.randint(0, 2)
+            stem = [owner * 1000] * rng.randint(0, 80)
+            tail = [owner * 1000 + rng.randint(1, 3) for _ in range(rng.randint(1, 80))]
+            tokens = stem + tail
+            slot = slots.acquire(str(owner), tokens)
+            assert slot not in running
+            assert slot.tokens == tokens[: len(slot.tokens)]
+            assert len(slot.tokens) < len(tokens)
+            fill(memory, slot, tokens)
+            running.append(slot)
+        elif running:
+            slots.release(running.pop(rng.randrange(len(running))))
+        for slot in slots.slots:
+            assert memory.tokens[slot.index] == slot.tokens
+            assert {token // 1000 for token in slot.tokens} <= {int(slot.owner or 0)}
+
+
+def test_what_was_unused_longest_goes_first():
+    slots, memory = pool(3)
+    used = [talk(slots, memory, owner, [*A, index]) for index, owner in enumerate("abc")]
+    slot = slots.acquire("new", B)
+    assert slot.index == used[0]
+    fill(memory, slot, B)
+    slots.release(slot)
+    assert slots.acquire("other", B).index == used[1]
+
+
+def test_new_sequences_stay_beside_running_ones():
+    slots, _ = pool(8)
+    middle = [slots.acquire(owner, A) for owner in "abcd"]
+    assert [slot.index for slot in middle] == [0, 1, 2, 3]
+    for slot in middle[:2]:
+        slots.release(slot)
+        slots.clear(slot)
+    assert slots.acquire("e", B).index in {1, 4}
+
+
+def test_memory_that_refuses_a_cut_is_cleared_and_prefilled_again():
+    slots, memory = pool()
+    talk(slots, memory, "ann", A)
+    memory.refuses = True
+    slot = slots.acquire("ann", [*A[:80], 1])
+    assert slot.tokens == memory.tokens[slot.index] == []
+
+
+def test_memory_that_forgot_more_than_asked_is_cleared():
+    slots, memory = pool()
+    talk(slots, memory, "ann", A)
+    slot = slots.slots[0]
+    del memory.tokens[0][50:]
+    slots.rewind(slot, 80)
+    assert slot.tokens == memory.tokens[0] == []
+
+
+class TestRecurrentModels:
+    def test_a_conversation_that_only_grew_is_reused(self):
+        slots, memory = pool(can_cut=False)
+        talk(slots, memory, "ann", A)
+        assert slots.acquire("ann", [*A, 1]).tokens == A
+
+    def test_any_other_prompt_is_prefilled_whole(self):
+        slots, memory = pool(can_cut=False)
+        talk(slots, memory, "ann", A)
+        assert slots.acquire("ann", [*A[:-1], 5]).tokens == []
+
+
+def test_evict_clears_idle_slots_one_by_one_and_never_a_running_one():
+    slots, memory = pool(3)
+    for owner in "ab":
+        talk(slots, memory, owner, [*A, ord(owner)])
+    running = slots.acquire("c", B)
+    fill(memory, running, B)
+    assert slots.evict()
+    assert slots.slots[0].tokens == []
+    assert slots.evict()
+    assert not slots.evict()
+    assert running.tokens == B
+
+
+def test_no_idle_slot_is_an_error():
+    slots, _ = pool(1)
+    slots.acquire("a", A)
+    assert not slots.any_idle
+    with pytest.raises(RuntimeError):
+        slots.acquire("b", A)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_common_prefix_is_what_a_loop_would_find(seed):
+    rng = random.Random(seed)
+    left, right = (rng.choices((0, 1), weights=(9, 1), k=rng.randint(0, 40)) for _ in range(2))
+    slow = 0
+    while slow < min(len(left), len(right)) and left[slow] == right[slow]:
+        slow += 1
+    assert common_prefix(left, right) == slow
