@@ -11,6 +11,11 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError as error:
         raise SystemExit("Django is not installed here. Run `make setup` first.") from error
+    if sys.argv[1:2] == ["up"]:
+        # Its options are settings, which are made when Django loads.
+        from chatsite.supervisor import arguments
+
+        arguments.apply(sys.argv[2:])
     execute_from_command_line(sys.argv)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
@@ -73,7 +74,7 @@ TEMPLATES = [
 
 # Data.
 
-_SQLITE = {
+_SQLITE: dict[str, Any] = {
     "ENGINE": "django.db.backends.sqlite3",
     "NAME": DATA_DIR / "chatsite.sqlite3",
     # A transaction that reads and then writes must take the lock at its start: SQLite does not
@@ -85,7 +86,7 @@ _SQLITE = {
     },
 }
 if ENV.database_url:
-    _database = dj_database_url.parse(ENV.database_url, conn_max_age=0)
+    _database: dict[str, Any] = dict(dj_database_url.parse(ENV.database_url, conn_max_age=0))
     if _database["ENGINE"] == "django.db.backends.postgresql":
         _database.setdefault("OPTIONS", {})["pool"] = True
     elif _database["ENGINE"] == "django.db.backends.sqlite3":
@@ -190,6 +191,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "run" / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "reap-generations": {"task": "chatsite.dispatch.tasks.reap_generations", "schedule": 30.0},
+    "clean-partials": {"task": "models_admin.tasks.clean_partials", "schedule": 3600.0},
 }
 
 LOGGING_CONFIG = None  # `chatsite.logs.configure` is called by each process with its name.

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 from django.utils.translation import gettext_lazy as _
 
 from chatsite import logs
+from chatsite.supervisor import child
 
 
 class Command(BaseCommand):
@@ -19,4 +20,5 @@ class Command(BaseCommand):
         from chatsite.inference.assemble import serve
 
         logs.configure("inference")
+        child.leave_with_supervisor()
         asyncio.run(serve())
