@@ -98,7 +98,8 @@ def test_stop_regenerate_and_branches(page: Page) -> None:
     expect(thread).to_contain_text("2/2")
     page.get_by_role("button", name="Stop").click()
     done(page)
-    page.get_by_role("button", name="Previous version").click()
+    with page.expect_response("**/chat/conversations/*/"):
+        page.get_by_role("button", name="Previous version").click()
     expect(thread).to_contain_text("1/2")
     expect(answer).to_have_text(text)
     page.reload()

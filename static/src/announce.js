@@ -1,0 +1,82 @@
+/** What a screen reader hears: whole sentences of the open answer, and what becomes of it. */
+import { h } from "./dom.js";
+import { gettext } from "./i18n.js";
+import { Sentences } from "./sentences.js";
+import { endText, waitingText } from "./status.js";
+import { isOpen } from "./thread.js";
+
+/** Older announcements are dropped from the document. */
+const KEPT = 30;
+
+export class Announcer {
+  /** @type {string | null} generation that is being read out */
+  #id = null;
+  #read = 0;
+  #sentences = new Sentences();
+  #status = "";
+
+  /** @param {HTMLElement} region */
+  constructor(region) {
+    this.region = region;
+  }
+
+  /** @param {string} text */
+  say(text) {
+    this.region.append(h("p", {}, text));
+    while (this.region.childElementCount > KEPT) {
+      this.region.firstElementChild?.remove();
+    }
+  }
+
+  /**
+   * The state of the open conversation's last answer; called at each change of it.
+   * @param {import("./thread.js").Message | null} message
+   * @param {import("./stream.js").Stream | null} stream
+   */
+  follow(message, stream) {
+    const generation = message?.generation;
+    if (!message || !generation) {
+      this.#id = null;
+      return;
+    }
+    const open = isOpen(generation);
+    if (generation.id !== this.#id) {
+      this.#begin(generation.id, open ? "" : message.content);
+      if (!open) {
+        return;
+      }
+    }
+    const text = open ? (stream?.text ?? "") : message.content;
+    if (text.length > this.#read) {
+      this.#sentences.push(text.slice(this.#read)).forEach((sentence) => this.say(sentence));
+      this.#read = text.length;
+    }
+    if (open) {
+      this.#sayStatus(text ? "" : waitingText(stream));
+    } else if (this.#status !== generation.state) {
+      this.#sentences.flush().forEach((sentence) => this.say(sentence));
+      this.#status = generation.state;
+      this.say(endText(generation)?.text ?? gettext("The answer is complete."));
+    }
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} known what need not be read out: it was there before
+   */
+  #begin(id, known) {
+    this.#id = id;
+    this.#read = known.length;
+    this.#sentences = new Sentences();
+    this.#status = "";
+  }
+
+  /** Progress in percent is for the eye: only the words before it are said. @param {string} text */
+  #sayStatus(text) {
+    const words = text.replace(/\s*\d+\s*%/u, "");
+    if (words && words !== this.#status) {
+      this.#status = words;
+      this.say(words);
+    }
+  }
+}

@@ -1,0 +1,203 @@
+/**
+ * The text of one answer in the document. What is final is put there once; only the last block
+ * is made anew, at most once per frame.
+ *
+ * @typedef {typeof import("./markdown.js")} Markdown
+ */
+
+/** The last block may take this part of the time, however slow it is to make. */
+const SHARE = 0.25;
+
+/** @type {Markdown | null} */
+let markdown = null;
+/** @type {Promise<Markdown> | null} */
+let loading = null;
+
+/** Loads the Markdown parser once; all bodies draw themselves again when it is here. */
+export function loadMarkdown() {
+  loading ??= import("./markdown.js").then((module) => {
+    markdown = module;
+    return module;
+  });
+  return loading;
+}
+
+/** @param {Iterable<Element>} blocks */
+async function colour(blocks) {
+  const waiting = [...blocks].filter((block) => block.getAttribute("data-language"));
+  if (waiting.length === 0) {
+    return;
+  }
+  const { highlight } = await import("./highlight.js");
+  for (const block of waiting) {
+    const code = block.querySelector("code");
+    if (code) {
+      highlight(code, block.getAttribute("data-language") ?? "");
+    }
+  }
+}
+
+export class AnswerBody {
+  #text = "";
+  #complete = false;
+  #frame = 0;
+  /** No earlier than this is the last block made again. */
+  #notBefore = 0;
+  /** @type {import("./blocks.js").Blocks | null} */
+  #blocks = null;
+  /** @type {Record<string, any>} */
+  #env = {};
+  /** @type {ChildNode[]} */
+  #live = [];
+  /** @type {import("./open-code.js").OpenCode | null} */
+  #code = null;
+  /** Whether pieces with a reference to a later definition may be final. */
+  #committed = false;
+
+  /** @param {HTMLElement} element */
+  constructor(element) {
+    this.element = element;
+  }
+
+  /**
+   * @param {string} text the whole text so far
+   * @param {boolean} complete nothing follows
+   */
+  show(text, complete) {
+    if (text === this.#text && complete === this.#complete) {
+      return;
+    }
+    if (!text.startsWith(this.#text) || (this.#complete && text !== this.#text)) {
+      this.#reset();
+    }
+    this.#text = text;
+    this.#complete = complete;
+    if (complete) {
+      // Whatever is whole needs no frame to wait for.
+      this.#draw();
+    } else {
+      this.#frame ||= requestAnimationFrame((now) => this.#tick(now));
+    }
+  }
+
+  /** @param {number} now */
+  #tick(now) {
+    if (now < this.#notBefore) {
+      this.#frame = requestAnimationFrame((later) => this.#tick(later));
+      return;
+    }
+    this.#draw();
+    this.#notBefore = now + (performance.now() - now) / SHARE;
+  }
+
+  #draw() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    if (!markdown) {
+      this.element.classList.add("plain");
+      this.element.textContent = this.#text;
+      loadMarkdown().then(() => {
+        this.element.classList.remove("plain");
+        this.element.replaceChildren();
+        this.#draw();
+      });
+      return;
+    }
+    this.#blocks ??= new markdown.Blocks(markdown.parser);
+    const { done, live } = this.#blocks.cut(this.#text, this.#complete);
+    if (done.length > 0) {
+      this.#dropLive();
+      const before = Object.keys(this.#env.references ?? {}).length;
+      for (const piece of done) {
+        const nodes = this.#put(markdown.render(piece.source, this.#env), piece.kind === "item");
+        colour(nodes.flatMap((node) => codeBlocks(node)));
+      }
+      if (this.#committed && Object.keys(this.#env.references ?? {}).length > before) {
+        this.#drawWithLateDefinitions();
+        return;
+      }
+      this.#committed = true;
+    }
+    if (live?.kind === "code") {
+      this.#showCode(live.source, markdown.languageOf(live.language ?? ""));
+    } else {
+      this.#dropLive();
+      if (live) {
+        const env = { references: { ...this.#env.references } };
+        this.#live = this.#put(markdown.render(live.source, env), live.kind === "item");
+      }
+    }
+  }
+
+  /**
+   * @param {string} source
+   * @param {string} language
+   */
+  #showCode(source, language) {
+    if (!this.#code && markdown) {
+      this.#dropLive();
+      this.#code = new markdown.OpenCode(language);
+      this.element.append(this.#code.block);
+      this.#live = [this.#code.block];
+    }
+    this.#code?.show(source);
+  }
+
+  #dropLive() {
+    for (const node of this.#live) {
+      node.remove();
+    }
+    this.#live = [];
+    this.#code = null;
+  }
+
+  /**
+   * @param {DocumentFragment} fragment
+   * @param {boolean} goesOn its first element is the next item of the last list
+   * @returns {ChildNode[]} what was added
+   */
+  #put(fragment, goesOn) {
+    const [list, more] = [this.element.lastElementChild, fragment.firstElementChild];
+    /** @type {ChildNode[]} */
+    const added = [];
+    if (goesOn && list && more && list.tagName === more.tagName) {
+      added.push(...more.childNodes);
+      list.append(...more.childNodes);
+      more.remove();
+    }
+    added.push(...fragment.childNodes);
+    this.element.append(fragment);
+    return added;
+  }
+
+  /** A link was defined behind its use, which is final already: rare, and once per definition. */
+  #drawWithLateDefinitions() {
+    const references = this.#env.references;
+    const [text, complete] = [this.#text, this.#complete];
+    this.#reset();
+    this.#env.references = references;
+    this.#text = text;
+    this.#complete = complete;
+    this.#draw();
+  }
+
+  #reset() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    this.#blocks = null;
+    this.#env = {};
+    this.#live = [];
+    this.#code = null;
+    this.#committed = false;
+    this.element.replaceChildren();
+  }
+}
+
+/** @param {ChildNode} node */
+function codeBlocks(node) {
+  if (!(node instanceof Element)) {
+    return [];
+  }
+  const inside = [...node.querySelectorAll("div.code")];
+  return node.matches("div.code") ? [node, ...inside] : inside;
+}

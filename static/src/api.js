@@ -1,0 +1,99 @@
+/** The page's HTTP endpoints. Refusals are `CommandError`s, as on the socket. */
+import { CommandError } from "./connection.js";
+import { gettext } from "./i18n.js";
+
+const BASE = "/chat/";
+
+export class Api {
+  /** @param {string} csrf token */
+  constructor(csrf) {
+    this.csrf = csrf;
+  }
+
+  /**
+   * @param {{updated_at: string, id: string} | null} [before] the last one that is known
+   * @returns {Promise<{conversations: import("./thread.js").Conversation[], more: boolean}>}
+   */
+  conversations(before = null) {
+    const query = before
+      ? `?${new URLSearchParams({ before: `${before.updated_at},${before.id}` })}`
+      : "";
+    return this.#json("GET", `conversations/${query}`);
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<{conversation: import("./thread.js").Conversation,
+   *   messages: import("./thread.js").Message[]}>}
+   */
+  conversation(id) {
+    return this.#json("GET", `conversations/${id}/`);
+  }
+
+  /**
+   * @param {string} id
+   * @param {{title?: string, head?: string}} change
+   * @returns {Promise<{conversation: import("./thread.js").Conversation}>}
+   */
+  change(id, change) {
+    return this.#json("PATCH", `conversations/${id}/`, change);
+  }
+
+  /** @param {string} id */
+  remove(id) {
+    return this.#json("DELETE", `conversations/${id}/`);
+  }
+
+  /** @returns {Promise<{models: import("./models.js").Model[], default_model: string | null}>} */
+  models() {
+    return this.#json("GET", "models/");
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   * @returns {Promise<any>}
+   */
+  async #json(method, path, body) {
+    let response;
+    try {
+      response = await fetch(BASE + path, {
+        method,
+        headers: {
+          Accept: "application/json",
+          ...(body && { "Content-Type": "application/json" }),
+          ...(method !== "GET" && { "X-CSRFToken": this.csrf }),
+        },
+        body: body && JSON.stringify(body),
+        credentials: "same-origin",
+        // What somebody chose is saved, also when they leave the page at once.
+        keepalive: method !== "GET",
+        // A redirect leads to the sign-in page: that is an answer too.
+        redirect: "manual",
+      });
+    } catch {
+      throw new CommandError(
+        "connection_lost",
+        gettext("The server can't be reached. Try again in a moment."),
+      );
+    }
+    if (response.status === 204) {
+      return null;
+    }
+    const data = await response.json().catch(() => null);
+    if (response.ok && data) {
+      return data;
+    }
+    if (data?.error) {
+      throw new CommandError(data.error.code, data.error.message, data.error.permanent);
+    }
+    if (response.type === "opaqueredirect" || response.status === 401) {
+      throw new CommandError("not_signed_in", gettext("You are signed out. Sign in again."), true);
+    }
+    throw new CommandError(
+      "error",
+      gettext("Something went wrong on the server. Try again in a moment."),
+    );
+  }
+}

@@ -1,0 +1,180 @@
+/** The chat page: puts the parts together and keeps address, title and focus in step. */
+import { loadMarkdown } from "./answer-body.js";
+import { Announcer } from "./announce.js";
+import { Api } from "./api.js";
+import { Chat } from "./chat.js";
+import { Composer } from "./composer.js";
+import { CommandError } from "./connection.js";
+import { Conversations } from "./conversations.js";
+import { byId, copyFrom } from "./dom.js";
+import { Drafts } from "./drafts.js";
+import { gettext } from "./i18n.js";
+import { Banner, SidebarFrame, wireTheme } from "./layout.js";
+import { Messages } from "./messages.js";
+import { ModelChoice } from "./models.js";
+import { Follow } from "./scroll.js";
+import { Sidebar } from "./sidebar.js";
+
+const boot = JSON.parse(byId("boot").textContent);
+const site = document.title;
+
+const api = new Api(boot.csrf);
+const conversations = new Conversations(api, boot.conversations, boot.more);
+const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+const chat = new Chat({ api, conversations, socketUrl: `${scheme}//${location.host}/ws/chat/` });
+
+const frame = new SidebarFrame();
+const banner = new Banner(boot.urls.login);
+const announcer = new Announcer(byId("live"));
+const models = new ModelChoice(byId("model"), () => composer.focus());
+const follow = new Follow(byId("scroll"), byId("thread"), byId("jump"));
+const messages = new Messages({
+  root: byId("thread"),
+  chat,
+  model: () => models.value,
+  newChat: () => go(null),
+});
+const composer = new Composer({
+  drafts: new Drafts(boot.user.name),
+  limit: boot.limits.message_chars,
+  model: () => models.value,
+  send: (text) => {
+    const sent = chat.send(text, models.value);
+    follow.toEnd();
+    return sent;
+  },
+  stop: () => chat.stop(),
+});
+const sidebar = new Sidebar({
+  conversations,
+  onOpen: (id) => go(id),
+  onDeleted: (id) => id === chat.current && go(null),
+});
+
+/**
+ * Shows a conversation (null: a new one) under its address.
+ * @param {string | null} id
+ */
+function go(id) {
+  const address = id === null ? "/" : `/c/${id}/`;
+  if (location.pathname !== address) {
+    history.pushState(null, "", address);
+  }
+  frame.chosen();
+  chat.open(id);
+  composer.focus(id === null);
+}
+
+function addressed() {
+  return /^\/c\/([0-9a-f-]{36})\/$/u.exec(location.pathname)?.[1] ?? null;
+}
+
+function showTitle() {
+  const title = conversations.get(chat.current)?.title ?? "";
+  document.title = title ? `${title} · ${site}` : site;
+  byId("title").textContent = title || gettext("Untitled");
+  byId("title").hidden = chat.current === null;
+}
+
+function lastOf(/** @type {string} */ role) {
+  return chat.thread?.path().findLast((message) => message.role === role) ?? null;
+}
+
+function showThread() {
+  messages.render();
+  const begun = Boolean(chat.thread || chat.outgoing || chat.failure || chat.current);
+  byId("main").classList.toggle("empty", !begun);
+  byId("welcome").hidden = begun;
+  byId("composer").hidden = Boolean(chat.failure);
+  composer.showState(chat.openMessage !== null);
+  showTitle();
+  announce();
+}
+
+function announce() {
+  const answer = lastOf("assistant");
+  announcer.follow(answer, chat.streams.get(answer?.generation?.id ?? ""));
+}
+
+let shown = /** @type {string | null | undefined} */ (undefined);
+
+/** A conversation's draft and model come with it, once its messages are known. */
+function showComposer() {
+  if (shown !== chat.current && (chat.current === null || chat.thread)) {
+    shown = chat.current;
+    composer.show(chat.current, lastOf("user")?.content);
+    if (chat.current === null) {
+      models.preferRemembered();
+    } else {
+      models.prefer(lastOf("assistant")?.generation?.model);
+    }
+  }
+}
+
+chat.addEventListener("open", () => {
+  messages.reset();
+  sidebar.mark(chat.current);
+  showComposer();
+  showThread();
+  follow.toEnd();
+});
+chat.addEventListener("thread", () => {
+  showComposer();
+  showThread();
+});
+chat.addEventListener("created", () => {
+  shown = chat.current;
+  composer.rename(chat.current ?? "");
+  history.pushState(null, "", `/c/${chat.current}/`);
+  sidebar.mark(chat.current);
+});
+chat.addEventListener("gone", () => go(null));
+chat.addEventListener("stream", (event) => {
+  messages.updateStream(/** @type {CustomEvent} */ (event).detail);
+  announce();
+});
+chat.addEventListener("status", () => {
+  banner.show(chat.connection.status);
+  if (chat.connection.status === "open") {
+    api.models().then(
+      (found) => models.show(found.models, found.default_model),
+      () => {},
+    );
+  }
+});
+conversations.addEventListener("change", showTitle);
+
+byId("new-chat").addEventListener("click", () => go(null));
+byId("new-chat-top").addEventListener("click", () => go(null));
+byId("welcome").addEventListener("click", (/** @type {MouseEvent} */ event) => {
+  const suggestion = /** @type {Element} */ (event.target).closest("button");
+  if (suggestion) {
+    composer.fill(suggestion.dataset.text ?? suggestion.textContent?.trim() ?? "");
+  }
+});
+byId("thread").addEventListener("click", (/** @type {MouseEvent} */ event) => {
+  const button = /** @type {Element} */ (event.target).closest("button.copy-code");
+  if (button instanceof HTMLButtonElement) {
+    const code = button.parentElement?.querySelector("code")?.textContent ?? "";
+    copyFrom(button, code, gettext("Copied"));
+  }
+});
+addEventListener("popstate", () => chat.open(addressed()));
+addEventListener("online", () => chat.connection.renew());
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) {
+    chat.connection.hurry();
+  }
+});
+
+wireTheme();
+models.show(boot.models, boot.default_model);
+chat.begin(boot.conversation, boot.error ? toError(boot.error) : null);
+loadMarkdown();
+chat.connection.start();
+composer.focus(false);
+
+/** @param {{code: string, message: string, permanent: boolean}} error */
+function toError({ code, message, permanent }) {
+  return new CommandError(code, message, permanent);
+}

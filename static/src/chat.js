@@ -1,0 +1,296 @@
+/**
+ * What a person does with conversations, and what the server says about them. Holds the state;
+ * the views listen for `thread` (the shown branch or its messages), `stream` (one answer's
+ * text), `open` (another conversation is shown) and `status` (of the connection).
+ */
+import { CommandError, Connection } from "./connection.js";
+import { Streams } from "./streams.js";
+import { Thread, isOpen } from "./thread.js";
+
+/**
+ * @typedef {import("./thread.js").Conversation} Conversation
+ * @typedef {import("./thread.js").Message} Message
+ * @typedef {import("./connection.js").CommandError} Refusal
+ * @typedef {{content: string}} Outgoing a message that the server has not accepted yet
+ */
+
+const NEW = "new";
+
+export class Chat extends EventTarget {
+  /** @type {Map<string, Thread>} */
+  #threads = new Map();
+  /** @type {Map<string, Outgoing>} by conversation or "new" */
+  #outgoing = new Map();
+  /** @type {string | null} the conversation that is shown */
+  current = null;
+  /** @type {Refusal | null} why the current conversation can't be shown */
+  failure = null;
+  /** Rises with each conversation that is opened. */
+  #visit = 0;
+
+  /**
+   * @param {object} options
+   * @param {import("./api.js").Api} options.api
+   * @param {import("./conversations.js").Conversations} options.conversations
+   * @param {string} options.socketUrl
+   */
+  constructor({ api, conversations, socketUrl }) {
+    super();
+    this.api = api;
+    this.conversations = conversations;
+    this.streams = new Streams({
+      post: (command) => this.connection.post(command),
+      onChange: (stream) => this.#emit("stream", stream),
+      onEnd: (_stream, message) => this.#ended(message),
+    });
+    this.connection = new Connection({
+      url: socketUrl,
+      onEvent: (event) => this.#receive(event),
+      onOpen: () => this.#connected(),
+      onStatus: (status) => this.#emit("status", status),
+    });
+    /** @type {Set<string>} */
+    this.refreshes = new Set();
+    this.connected = false;
+  }
+
+  /** @returns {Thread | null} */
+  get thread() {
+    return this.current === null ? null : (this.#threads.get(this.current) ?? null);
+  }
+
+  /** @returns {Outgoing | null} */
+  get outgoing() {
+    return this.#outgoing.get(this.current ?? NEW) ?? null;
+  }
+
+  /** The answer of the shown branch that is still being made. @returns {Message | null} */
+  get openMessage() {
+    return this.thread?.openMessage() ?? null;
+  }
+
+  /**
+   * What the page was served with: a conversation, a refusal, or neither.
+   * @param {{conversation: Conversation, messages: Message[]} | null} data
+   * @param {Refusal | null} failure
+   */
+  begin(data, failure) {
+    this.current = data?.conversation.id ?? null;
+    this.failure = failure;
+    if (data) {
+      this.adopt(data);
+    }
+    this.#emit("open");
+  }
+
+  /**
+   * Shows a conversation, null for a new one.
+   * @param {string | null} id
+   */
+  async open(id) {
+    this.#visit += 1;
+    const visit = this.#visit;
+    this.current = id;
+    this.failure = null;
+    this.#emit("open");
+    if (id === null) {
+      return;
+    }
+    try {
+      await this.refresh(id);
+    } catch (error) {
+      if (visit === this.#visit && error instanceof CommandError) {
+        this.failure = error;
+        this.#emit("thread");
+      }
+    }
+  }
+
+  /**
+   * Takes in a conversation as an endpoint gives it.
+   * @param {{conversation: Conversation, messages: Message[]}} data
+   * @param {number} [headVersion] of the thread when it was asked for
+   */
+  adopt({ conversation, messages }, headVersion) {
+    const thread = this.#threadOf(conversation.id);
+    thread.merge(messages);
+    if (headVersion === undefined || headVersion === thread.headVersion) {
+      thread.head = conversation.head;
+    }
+    this.conversations.merge([conversation]);
+    for (const { generation, content } of messages) {
+      if (isOpen(generation) && generation) {
+        this.streams.follow(generation.id);
+      } else if (generation) {
+        this.streams.settle(generation.id, content);
+      }
+    }
+    if (conversation.id === this.current) {
+      this.failure = null;
+      this.#emit("thread");
+    }
+  }
+
+  /** @param {string} id */
+  async refresh(id) {
+    const version = this.#threads.get(id)?.headVersion ?? 0;
+    this.adopt(await this.api.conversation(id), version);
+  }
+
+  /**
+   * Sends a message behind the shown branch. Rejects with a `CommandError`.
+   * @param {string} content
+   * @param {string} model
+   */
+  async send(content, model) {
+    const conversation = this.current;
+    const key = conversation ?? NEW;
+    const parent = this.thread?.path().at(-1)?.id ?? null;
+    this.#outgoing.set(key, { content });
+    this.#emit("thread");
+    const visit = this.#visit;
+    try {
+      const command = { type: "send", content, model, conversation, parent };
+      const accepted = await this.connection.request(command);
+      if (conversation === null && visit === this.#visit) {
+        this.current = accepted.conversation.id;
+        this.#emit("created");
+      }
+    } finally {
+      this.#outgoing.delete(key);
+      this.#emit("thread");
+    }
+  }
+
+  /**
+   * @param {string} message
+   * @param {string} content
+   * @param {string} model
+   */
+  edit(message, content, model) {
+    return this.connection.request({ type: "edit", message, content, model });
+  }
+
+  /**
+   * @param {string} message
+   * @param {string} model
+   */
+  regenerate(message, model) {
+    return this.connection.request({ type: "regenerate", message, model });
+  }
+
+  async stop() {
+    const generation = this.openMessage?.generation;
+    if (generation) {
+      await this.connection.request({ type: "stop", generation: generation.id });
+    }
+  }
+
+  /**
+   * Shows the newest branch under another alternative.
+   * @param {string} message
+   */
+  async chooseBranch(message) {
+    const thread = this.thread;
+    const head = thread?.newestLeaf(message);
+    if (thread && head) {
+      thread.choose(head);
+      this.#emit("thread");
+      await this.api.change(thread.id, { head });
+    }
+  }
+
+  /** @param {string} id */
+  #threadOf(id) {
+    const thread = this.#threads.get(id) ?? new Thread(id);
+    this.#threads.set(id, thread);
+    return thread;
+  }
+
+  /** @param {import("./connection.js").ServerEvent} event */
+  #receive(event) {
+    if (event.type === "accepted") {
+      this.#accepted(event);
+    } else if (event.type === "changed") {
+      this.#hint(event.conversation, event.what);
+    } else if (event.type === "error") {
+      if (event.generation && !event.id) {
+        // What we follow is not there any more: the conversation says what became of it.
+        this.#hint(this.current, "updated");
+      }
+    } else if (event.generation && event.type !== "stopped") {
+      this.streams.handle(event);
+    }
+  }
+
+  /** @param {import("./connection.js").ServerEvent} event */
+  #accepted({ conversation, user_message, assistant_message }) {
+    this.streams.follow(assistant_message.generation.id, true);
+    const thread = this.#threadOf(conversation.id);
+    thread.merge(user_message ? [user_message, assistant_message] : [assistant_message]);
+    thread.choose(assistant_message.id);
+    this.#outgoing.delete(conversation.id);
+    this.conversations.merge([conversation]);
+    this.#emit("thread");
+  }
+
+  /** @param {Message} message */
+  #ended(message) {
+    this.#threads.get(message.conversation)?.merge([message]);
+    if (message.conversation === this.current) {
+      this.#emit("thread");
+    }
+  }
+
+  #connected() {
+    this.streams.followAgain();
+    if (this.connected) {
+      // Hints may have been lost meanwhile.
+      this.#hint(this.current, "updated");
+    }
+    this.connected = true;
+  }
+
+  /**
+   * Something changed, perhaps in another tab or on another device.
+   * @param {string | null} id
+   * @param {string} what
+   */
+  #hint(id, what) {
+    if (what === "deleted" && id !== null) {
+      this.conversations.forget(id);
+      this.#threads.delete(id);
+      if (id === this.current) {
+        this.#emit("gone");
+      }
+      return;
+    }
+    this.#later("list", () => this.conversations.refresh());
+    if (id !== null && id === this.current) {
+      this.#later(id, () => this.refresh(id));
+    }
+  }
+
+  /**
+   * Several hints in a row are one request; one that fails is repeated by the next hint.
+   * @param {string} key
+   * @param {() => Promise<void>} work
+   */
+  #later(key, work) {
+    if (!this.refreshes.has(key)) {
+      this.refreshes.add(key);
+      setTimeout(() => {
+        this.refreshes.delete(key);
+        work().catch(() => {});
+      }, 120);
+    }
+  }
+
+  /**
+   * @param {string} type
+   * @param {any} [detail]
+   */
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

@@ -1,0 +1,205 @@
+/** Where one writes: the box, the limit, Send and Stop, and the draft that is never lost. */
+import { byId, h } from "./dom.js";
+import { fill, gettext, number } from "./i18n.js";
+
+/** The counter shows from this part of the limit on. */
+const NEARLY_FULL = 0.9;
+
+/** @param {string} text in characters as the server counts them */
+function length(text) {
+  // Most texts are far from the limit: only near it is an exact count worth its time.
+  return [...text].length;
+}
+
+export class Composer {
+  #form = byId("composer");
+  /** @type {HTMLTextAreaElement} */
+  #box = byId("message");
+  /** @type {HTMLButtonElement} */
+  #button = byId("send");
+  #counter = byId("counter");
+  #problem = byId("send-problem");
+  /** @type {string | null} */
+  #conversation = null;
+  #writing = false;
+  #tooLong = false;
+
+  /**
+   * @param {object} options
+   * @param {import("./drafts.js").Drafts} options.drafts
+   * @param {number} options.limit in characters
+   * @param {() => string} options.model
+   * @param {(text: string) => Promise<void>} options.send rejects when the text is refused
+   * @param {() => Promise<void>} options.stop
+   */
+  constructor({ drafts, limit, model, send, stop }) {
+    this.drafts = drafts;
+    this.limit = limit;
+    this.model = model;
+    this.send = send;
+    this.stop = stop;
+    this.#box.addEventListener("input", () => this.#edited());
+    this.#box.addEventListener("keydown", (event) => this.#key(event));
+    this.#form.addEventListener("submit", (/** @type {Event} */ event) => {
+      event.preventDefault();
+      this.#press();
+    });
+    // The whole frame is the box, as it looks.
+    this.#form.addEventListener("click", (/** @type {MouseEvent} */ event) => {
+      if (event.target === this.#form) {
+        this.focus();
+      }
+    });
+  }
+
+  /**
+   * @param {boolean} [asked] whether the person is about to write: elsewhere a touch screen's
+   *   keyboard would cover what they came to read
+   */
+  focus(asked = true) {
+    if (asked || !matchMedia("(hover: none)").matches) {
+      this.#box.focus({ preventScroll: true });
+    }
+  }
+
+  /** @param {string} text */
+  fill(text) {
+    this.#box.value = text;
+    this.#edited();
+    this.focus();
+  }
+
+  /**
+   * Another conversation is shown: its draft comes into the box.
+   * @param {string | null} conversation
+   * @param {string | undefined} lastSent what the server has of the person's last message
+   */
+  show(conversation, lastSent) {
+    this.#conversation = conversation;
+    const { text, sending } = this.drafts.load(conversation);
+    // The page was closed while this was under way: it is lost only if the server lacks it.
+    const kept = sending && sending !== lastSent ? [sending, text].filter(Boolean) : [text];
+    this.#box.value = kept.join("\n\n");
+    this.drafts.save(conversation, { text: this.#box.value, sending: "" });
+    this.#say("");
+    this.#update();
+  }
+
+  /** A new conversation has got its id. @param {string} id */
+  rename(id) {
+    const draft = this.drafts.load(this.#conversation);
+    this.drafts.save(this.#conversation, { text: "", sending: "" });
+    this.#conversation = id;
+    this.drafts.save(id, { text: draft.text });
+  }
+
+  /** @param {boolean} writing whether an answer of this conversation is open */
+  showState(writing) {
+    this.#writing = writing;
+    this.#update();
+  }
+
+  #edited() {
+    this.drafts.save(this.#conversation, { text: this.#box.value });
+    this.#say("");
+    this.#update();
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    // An Enter that ends a composition (Chinese, Japanese, Korean) chooses a word; Safari sends
+    // it after the composition's end, with this old key code.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) {
+      return;
+    }
+    event.preventDefault();
+    if (!this.#writing) {
+      this.#press();
+    }
+  }
+
+  async #press() {
+    if (this.#writing) {
+      this.#button.disabled = true;
+      await this.stop().catch((error) => this.#say(error.message));
+      this.#update();
+      return;
+    }
+    const text = this.#box.value;
+    if (!text.trim() || this.#tooLong) {
+      return;
+    }
+    if (!this.model()) {
+      this.#say(gettext("No model is installed yet. An administrator can add one."));
+      return;
+    }
+    await this.#deliver(text);
+  }
+
+  /** @param {string} text */
+  async #deliver(text) {
+    const conversation = this.#conversation;
+    this.drafts.save(conversation, { text: "", sending: text });
+    this.#box.value = "";
+    this.#say("");
+    this.#update();
+    this.focus();
+    try {
+      await this.send(text);
+      this.drafts.save(conversation, { sending: "" });
+    } catch (error) {
+      this.#giveBack(conversation, text, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /**
+   * @param {string | null} conversation
+   * @param {string} text
+   * @param {string} reason
+   */
+  #giveBack(conversation, text, reason) {
+    const typed = this.drafts.load(conversation).text;
+    const whole = [text, typed].filter(Boolean).join("\n\n");
+    this.drafts.save(conversation, { text: whole, sending: "" });
+    if (conversation === this.#conversation) {
+      this.#box.value = whole;
+      this.#update();
+      this.#say(reason);
+    }
+  }
+
+  /** @param {string} problem */
+  #say(problem) {
+    this.#problem.hidden = problem === "";
+    this.#problem.replaceChildren(problem ? h("span", {}, problem) : "");
+  }
+
+  #update() {
+    const text = this.#box.value;
+    const near = text.length > this.limit * NEARLY_FULL;
+    const used = near ? length(text) : text.length;
+    this.#tooLong = used > this.limit;
+    this.#counter.hidden = !(near && used > this.limit * NEARLY_FULL);
+    const values = { used: number(used), limit: number(this.limit) };
+    this.#counter.textContent = this.#tooLong
+      ? fill(gettext("Too long: {used} of {limit} characters"), values)
+      : `${values.used} / ${values.limit}`;
+    this.#counter.classList.toggle("over", this.#tooLong);
+    this.#box.setAttribute("aria-invalid", String(this.#tooLong));
+    this.#form.classList.toggle("writing", this.#writing);
+    const label = this.#writing ? gettext("Stop") : gettext("Send");
+    this.#button.ariaLabel = this.#button.title = label;
+    this.#button.querySelector("use")?.setAttribute("href", this.#writing ? "#i-stop" : "#i-send");
+    this.#button.disabled = !this.#writing && (!text.trim() || this.#tooLong);
+    this.#grow();
+  }
+
+  /** Browsers without `field-sizing` need the rows counted. */
+  #grow() {
+    if (!CSS.supports("field-sizing", "content")) {
+      this.#box.rows = 1;
+      const line = parseFloat(getComputedStyle(this.#box).lineHeight) || 24;
+      this.#box.rows = Math.min(10, Math.max(1, Math.round(this.#box.scrollHeight / line)));
+    }
+  }
+}

@@ -1,0 +1,74 @@
+/** Questions that need an answer, and menus. */
+import { byId, h, icon } from "./dom.js";
+
+/**
+ * Asks in the page's dialog; focus returns to where it was.
+ * @param {string} title
+ * @param {string} text
+ * @param {string} action label of the button that does it
+ * @returns {Promise<boolean>}
+ */
+export function confirm(title, text, action) {
+  /** @type {HTMLDialogElement} */
+  const dialog = byId("confirm");
+  byId("confirm-title").textContent = title;
+  byId("confirm-text").textContent = text;
+  byId("confirm-action").textContent = action;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+/**
+ * Opens a menu below a button. Arrow keys move, Escape or a click elsewhere closes.
+ * @param {HTMLElement} anchor
+ * @param {{icon: string, label: string, danger?: boolean, run: () => void}[]} items
+ * @param {() => void} onClose when the focus has nowhere to return to
+ */
+export function openMenu(anchor, items, onClose) {
+  const menu = h("div", { className: "menu", role: "menu", popover: "auto" });
+  for (const { icon: name, label, danger, run } of items) {
+    const item = h(
+      "button",
+      { type: "button", role: "menuitem", className: danger ? "danger" : "" },
+      icon(name),
+      label,
+    );
+    item.onclick = () => {
+      menu.hidePopover();
+      run();
+    };
+    menu.append(item);
+  }
+  menu.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const all = [...menu.querySelectorAll("button")];
+    if (step) {
+      event.preventDefault();
+      const at = all.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
+      all.at((at + step) % all.length)?.focus();
+    } else if (event.key === "Tab") {
+      menu.hidePopover();
+    }
+  });
+  menu.addEventListener("toggle", (event) => {
+    if (/** @type {ToggleEvent} */ (event).newState === "closed") {
+      anchor.setAttribute("aria-expanded", "false");
+      menu.remove();
+      if (document.activeElement === document.body) {
+        onClose();
+      }
+    }
+  });
+  // Not beside its button: what is there may be drawn again meanwhile.
+  (anchor.closest("aside, main") ?? document.body).append(menu);
+  menu.showPopover();
+  const [box, size] = [anchor.getBoundingClientRect(), menu.getBoundingClientRect()];
+  const below = box.bottom + 4 + size.height < innerHeight;
+  menu.style.top = `${below ? box.bottom + 4 : box.top - size.height - 4}px`;
+  menu.style.left = `${Math.max(8, Math.min(box.left, innerWidth - size.width - 8))}px`;
+  anchor.setAttribute("aria-expanded", "true");
+  menu.querySelector("button")?.focus();
+}

@@ -1,0 +1,118 @@
+/** Small helpers for the document. Styles are set by classes, never by style attributes. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * An element with properties, attributes (`aria-…`, `data-…`, and any with a dash) and
+ * listeners (`onclick`).
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, any>} [props]
+ * @param {...(Node | string | null | undefined)} children
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === null || value === undefined) {
+      continue;
+    }
+    if (name in element && !name.includes("-")) {
+      /** @type {any} */ (element)[name] = value;
+    } else {
+      element.setAttribute(name, value);
+    }
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/**
+ * A drawing from the sprite of the page (`templates/icons.html`).
+ * @param {string} name
+ */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/**
+ * @param {string} name of the drawing
+ * @param {string} label
+ * @param {() => void} onclick
+ */
+export function iconButton(name, label, onclick) {
+  return h(
+    "button",
+    { type: "button", className: "icon-button", title: label, "aria-label": label, onclick },
+    icon(name),
+  );
+}
+
+/**
+ * An element that the templates promise.
+ * @param {string} id
+ * @returns {any}
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) {
+    throw new Error(`The page has no #${id}`);
+  }
+  return element;
+}
+
+/**
+ * Copies text; also without a secure context, which a plain http intranet address is not.
+ * @param {string} text
+ */
+export async function copyText(text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  const before = document.activeElement;
+  const area = h("textarea", { value: text, className: "sr-only", "aria-hidden": "true" });
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+  if (before instanceof HTMLElement) {
+    before.focus({ preventScroll: true });
+  }
+}
+
+/**
+ * Copies, and shows on the button that it did.
+ * @param {HTMLButtonElement} button
+ * @param {string} text
+ * @param {string} done what a screen reader hears
+ */
+export async function copyFrom(button, text, done) {
+  await copyText(text);
+  const [label, drawing] = [button.ariaLabel ?? "", button.querySelector("use")];
+  const before = drawing?.getAttribute("href") ?? "";
+  if (button.dataset.copied) {
+    return;
+  }
+  button.dataset.copied = "true";
+  button.ariaLabel = button.title = done;
+  drawing?.setAttribute("href", "#i-check");
+  setTimeout(() => {
+    delete button.dataset.copied;
+    button.ariaLabel = button.title = label;
+    drawing?.setAttribute("href", before);
+  }, 1600);
+}
+
+/** An identifier that needs no secure context, as `crypto.randomUUID` does. */
+export function randomId() {
+  return [...crypto.getRandomValues(new Uint8Array(16))]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join("");
+}

@@ -1,0 +1,142 @@
+/**
+ * Markdown to a clean piece of document. Loaded after the first paint.
+ *
+ * Two walls against what a model may write: raw HTML is off in the parser, and DOMPurify lets
+ * only known elements and attributes through. The page's policy (CSP) is the third.
+ */
+import DOMPurify from "dompurify";
+import MarkdownIt from "markdown-it";
+import { h, icon } from "./dom.js";
+import { gettext } from "./i18n.js";
+
+export { Blocks } from "./blocks.js";
+export { OpenCode } from "./open-code.js";
+
+const TEXT_BLOCKS = new Set([
+  "blockquote_open",
+  "bullet_list_open",
+  "heading_open",
+  "list_item_open",
+  "ordered_list_open",
+  "paragraph_open",
+  "td_open",
+  "th_open",
+]);
+
+const CLEAN = {
+  ALLOWED_TAGS: (
+    "a blockquote br code del div em h1 h2 h3 h4 h5 h6 hr li ol p pre s strong sub sup table " +
+    "tbody td th thead tr ul"
+  ).split(" "),
+  ALLOWED_ATTR: ["class", "data-language", "dir", "href", "rel", "start", "target", "title"],
+  // DOMPurify holds the values of all attributes against this, but for those named below.
+  ALLOWED_URI_REGEXP: /^(?:https?|mailto|tel):/iu,
+  ADD_URI_SAFE_ATTR: ["data-language", "dir", "rel", "start", "target"],
+  ALLOW_ARIA_ATTR: false,
+  ALLOW_DATA_ATTR: false,
+  RETURN_DOM_FRAGMENT: /** @type {const} */ (true),
+};
+
+export const parser = new MarkdownIt({ html: false, linkify: true, breaks: false });
+parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
+
+// Each block finds its own direction; column alignment is a class, since a style attribute
+// would be refused by the policy.
+parser.core.ruler.push("attributes", (state) => {
+  for (const token of state.tokens) {
+    if (TEXT_BLOCKS.has(token.type)) {
+      token.attrSet("dir", "auto");
+    }
+    const align = /text-align:\s*(\w+)/u.exec(String(token.attrGet("style") ?? ""));
+    if (align) {
+      token.attrs = (token.attrs ?? []).filter(([name]) => name !== "style");
+      token.attrSet("class", `align-${align[1]}`);
+    }
+  }
+});
+
+const rules = parser.renderer.rules;
+const escape = parser.utils.escapeHtml;
+
+/** @param {string} info the words behind a fence */
+export function languageOf(info) {
+  return info.trim().split(/\s+/u, 1)[0].toLowerCase();
+}
+
+rules.fence = (tokens, index) => {
+  const { content, info } = tokens[index];
+  const language = escape(languageOf(info));
+  return `<div class="code" data-language="${language}"><pre><code>${escape(content)}</code></pre></div>\n`;
+};
+rules.code_block = (tokens, index) =>
+  `<div class="code"><pre><code>${escape(tokens[index].content)}</code></pre></div>\n`;
+rules.table_open = () => '<div class="table"><table>\n';
+rules.table_close = () => "</table></div>\n";
+rules.link_open = (tokens, index, options, _env, self) => {
+  tokens[index].attrSet("target", "_blank");
+  tokens[index].attrSet("rel", "noopener noreferrer");
+  return self.renderToken(tokens, index, options);
+};
+// The page fetches nothing from elsewhere: a picture is a link to it.
+rules.image = (tokens, index) => {
+  const token = tokens[index];
+  const source = escape(String(token.attrGet("src") ?? ""));
+  const text = escape(token.content) || source;
+  return `<a href="${source}" target="_blank" rel="noopener noreferrer">${text}</a>`;
+};
+
+/**
+ * @param {string} source
+ * @param {Record<string, any>} env link definitions, shared by the pieces of one text
+ * @returns {DocumentFragment}
+ */
+export function render(source, env) {
+  const fragment = DOMPurify.sanitize(parser.render(source, env), CLEAN);
+  for (const block of fragment.querySelectorAll("div.code")) {
+    block.append(copyCodeButton());
+  }
+  for (const table of fragment.querySelectorAll("div.table")) {
+    table.setAttribute("tabindex", "0");
+    table.setAttribute("role", "group");
+    table.setAttribute("aria-label", gettext("Table"));
+  }
+  for (const item of fragment.querySelectorAll("li")) {
+    asTask(item);
+  }
+  return fragment;
+}
+
+/** An empty code block, to be filled while its text arrives. @param {string} language */
+export function codeBlock(language) {
+  const code = h("code");
+  const block = h(
+    "div",
+    { className: "code", "data-language": language },
+    h("pre", {}, code),
+    copyCodeButton(),
+  );
+  return { block, code };
+}
+
+function copyCodeButton() {
+  const label = gettext("Copy code");
+  return h(
+    "button",
+    { type: "button", className: "icon-button copy-code", title: label, "aria-label": label },
+    icon("copy"),
+  );
+}
+
+/** "[x] done" at the beginning of an item is a box. @param {Element} item */
+function asTask(item) {
+  const first = item.firstChild?.nodeName === "P" ? item.firstChild.firstChild : item.firstChild;
+  const match = first instanceof Text ? /^\s*\[([ xX])\]\s+/u.exec(first.data) : null;
+  if (first instanceof Text && match) {
+    first.data = first.data.slice(match[0].length);
+    const checked = match[1] !== " ";
+    const label = checked ? gettext("Done") : gettext("Not done");
+    const box = h("input", { type: "checkbox", disabled: true, checked, "aria-label": label });
+    first.before(box);
+    item.classList.add("task");
+  }
+}

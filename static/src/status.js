@@ -1,0 +1,90 @@
+/** In words: what an answer waits for, how it ended, how fast it was. */
+import { fill, gettext, number, percent, placeInLine, seconds } from "./i18n.js";
+
+/**
+ * @typedef {import("./stream.js").Stream} Stream
+ * @typedef {import("./thread.js").Generation} Generation
+ */
+
+/**
+ * What stands where the first text will come.
+ * @param {Stream | null} stream
+ */
+export function waitingText(stream) {
+  const waiting = stream?.waiting;
+  if (!waiting) {
+    return gettext("Thinking…");
+  }
+  const parts = [];
+  const { model, progress, ahead } = waiting;
+  if (model === "loading") {
+    const share = progress === null ? "" : percent(progress);
+    parts.push(fill(gettext("Loading the model {percent}"), { percent: share }).trim());
+  } else if (model === "measuring") {
+    parts.push(gettext("Finding the model's best settings for this machine…"));
+  } else if (model === "waiting") {
+    parts.push(gettext("Waiting for room to load the model…"));
+  } else if (model === "failed") {
+    parts.push(gettext("The model stopped. It is being started again…"));
+  }
+  if (ahead > 0) {
+    parts.push(placeInLine(ahead + 1));
+  }
+  return parts.join(" · ") || gettext("Thinking…");
+}
+
+/**
+ * How an answer ended, when it is not simply done.
+ * @param {Generation} generation
+ * @returns {{kind: "note" | "error", text: string, retry: boolean} | null}
+ */
+export function endText(generation) {
+  const { state, error, finish_reason: reason } = generation;
+  if (state === "failed") {
+    return {
+      kind: "error",
+      text: error?.message ?? gettext("Something went wrong on the server. Try again in a moment."),
+      retry: error?.code !== "context_length_exceeded",
+    };
+  }
+  if (state === "interrupted") {
+    const text = gettext("The answer was interrupted by a fault. What was written is kept.");
+    return { kind: "error", text: error?.message ?? text, retry: true };
+  }
+  if (state === "cancelled") {
+    return { kind: "note", text: gettext("You stopped this answer."), retry: false };
+  }
+  if (state === "done" && reason === "length") {
+    const text = gettext("The answer ends here because it reached the model's length limit.");
+    return { kind: "note", text, retry: false };
+  }
+  return null;
+}
+
+/**
+ * @param {Generation} generation
+ * @returns {{text: string, details: string}} a line and a tooltip
+ */
+export function figures({ model, usage, timings }) {
+  const parts = [model];
+  const tokens = usage.completion_tokens;
+  if (tokens && timings.decode > 0) {
+    const speed = number(Math.round((tokens / timings.decode) * 10_000) / 10);
+    parts.push(fill(gettext("{speed} tokens/s"), { speed }));
+  }
+  const details = [];
+  if (tokens) {
+    details.push(fill(gettext("{count} tokens written"), { count: number(tokens) }));
+  }
+  if (usage.prompt_tokens) {
+    const values = {
+      count: number(usage.prompt_tokens),
+      cached: number(usage.cached_tokens ?? 0),
+    };
+    details.push(fill(gettext("{count} tokens read, {cached} of them remembered"), values));
+  }
+  if (timings.ttft > 0) {
+    details.push(fill(gettext("first word after {time}"), { time: seconds(timings.ttft) }));
+  }
+  return { text: parts.join(" · "), details: details.join(", ") };
+}

@@ -1,0 +1,126 @@
+/** All answers in the making that this page follows: events in, subscriptions out. */
+import { Stream } from "./stream.js";
+
+/** After this long a request for missing text may be repeated. */
+const RESYNC_MS = 3000;
+
+export class Streams {
+  /** @type {Map<string, Stream>} */
+  #streams = new Map();
+  /** @type {Map<string, number>} */
+  #resyncedAt = new Map();
+
+  /**
+   * @param {object} options
+   * @param {(command: {type: string, [key: string]: any}) => void} options.post
+   * @param {(stream: Stream) => void} options.onChange
+   * @param {(stream: Stream, message: import("./thread.js").Message) => void} options.onEnd
+   * @param {() => number} [options.now] milliseconds
+   */
+  constructor({ post, onChange, onEnd, now = () => performance.now() }) {
+    this.post = post;
+    this.onChange = onChange;
+    this.onEnd = onEnd;
+    this.now = now;
+  }
+
+  /** @param {string} id */
+  get(id) {
+    return this.#streams.get(id) ?? null;
+  }
+
+  /**
+   * Follows a generation from where we are; one that the server already sends us (`subscribed`)
+   * needs no command.
+   * @param {string} id
+   * @param {boolean} [subscribed]
+   */
+  follow(id, subscribed = false) {
+    let stream = this.#streams.get(id);
+    if (!stream) {
+      stream = new Stream(id);
+      this.#streams.set(id, stream);
+      if (!subscribed) {
+        this.#subscribe(stream);
+      }
+    }
+    return stream;
+  }
+
+  /** After a reconnect: the new socket follows nothing yet. */
+  followAgain() {
+    for (const stream of this.#streams.values()) {
+      if (!stream.ended) {
+        stream.resyncing = false;
+        this.#subscribe(stream);
+      }
+    }
+  }
+
+  /**
+   * The answer is known to be final from elsewhere (the conversation was fetched).
+   * @param {string} id
+   * @param {string} text
+   */
+  settle(id, text) {
+    const stream = this.#streams.get(id);
+    if (stream && !stream.ended) {
+      stream.settle(text);
+      this.post({ type: "unsubscribe", generation: id });
+      this.onChange(stream);
+    }
+  }
+
+  /** @param {import("./connection.js").ServerEvent} event about a generation */
+  handle(event) {
+    const stream = this.follow(event.generation, true);
+    if (event.type === "waiting") {
+      const { ahead, model, progress } = event;
+      stream.waiting = { ahead, model, progress: progress ?? null };
+    } else if (event.type === "started") {
+      stream.waiting = null;
+      stream.attempt = event.attempt;
+    } else if (event.type === "delta") {
+      const outcome = stream.apply(/** @type {any} */ (event));
+      if (outcome === "gap") {
+        this.#resync(stream);
+      }
+      if (outcome !== "applied") {
+        return;
+      }
+      this.#acknowledge(stream);
+    } else if (event.type === "ended") {
+      if (stream.ended) {
+        return;
+      }
+      if (stream.end(event.cursor, event.message.content) === "gap") {
+        this.#resync(stream);
+        return;
+      }
+      this.onEnd(stream, event.message);
+    }
+    this.onChange(stream);
+  }
+
+  /** @param {Stream} stream */
+  #acknowledge(stream) {
+    if (stream.shouldAcknowledge(this.now())) {
+      this.post({ type: "ack", generation: stream.id, cursor: stream.cursor });
+    }
+  }
+
+  /** Asks once for what is missing, however many ranges show that it is. @param {Stream} stream */
+  #resync(stream) {
+    const last = this.#resyncedAt.get(stream.id) ?? -Infinity;
+    if (!stream.resyncing || this.now() - last > RESYNC_MS) {
+      stream.resyncing = true;
+      this.#resyncedAt.set(stream.id, this.now());
+      this.#subscribe(stream);
+    }
+  }
+
+  /** @param {Stream} stream */
+  #subscribe(stream) {
+    this.post({ type: "subscribe", generation: stream.id, cursor: stream.cursor });
+  }
+}

@@ -1,0 +1,268 @@
+/** One message in the document, with what one can do with it. */
+import { AnswerBody } from "./answer-body.js";
+import { copyFrom, h, icon, iconButton } from "./dom.js";
+import { fill, gettext, dateTime } from "./i18n.js";
+import { endText, figures, waitingText } from "./status.js";
+import { isOpen } from "./thread.js";
+
+/**
+ * @typedef {import("./thread.js").Message} Message
+ * @typedef {import("./chat.js").Chat} Chat
+ */
+
+class Turn {
+  #problem = h("p", { className: "notice error", role: "alert", hidden: true });
+
+  /**
+   * @param {Chat} chat
+   * @param {string} kind
+   */
+  constructor(chat, kind) {
+    this.chat = chat;
+    this.element = h("div", { className: `turn ${kind}` });
+    this.actions = h("div", { className: "actions" });
+    this.branches = h("div", { className: "branches", hidden: true });
+    this.problem = this.#problem;
+    /** @type {Message | null} */
+    this.message = null;
+  }
+
+  /**
+   * Does something that the server may refuse, and says so in place if it does.
+   * @param {Promise<unknown>} work
+   */
+  async attempt(work) {
+    this.#problem.hidden = true;
+    try {
+      await work;
+      return true;
+    } catch (error) {
+      this.#problem.textContent = error instanceof Error ? error.message : String(error);
+      this.#problem.hidden = false;
+      return false;
+    }
+  }
+
+  /**
+   * ‹ 2/3 › between alternatives.
+   * @param {string[]} siblings
+   * @param {string} id
+   */
+  showBranches(siblings, id) {
+    const key = `${siblings.indexOf(id)}/${siblings.length}`;
+    if (this.branches.dataset.key === key) {
+      return;
+    }
+    this.branches.dataset.key = key;
+    this.branches.hidden = siblings.length < 2;
+    const at = siblings.indexOf(id);
+    /** @param {number} to */
+    const go = (to) => () => this.attempt(this.chat.chooseBranch(siblings[to]));
+    const previous = iconButton("left", gettext("Previous version"), go(at - 1));
+    const next = iconButton("right", gettext("Next version"), go(at + 1));
+    previous.disabled = at === 0;
+    next.disabled = at === siblings.length - 1;
+    const place = { place: at + 1, count: siblings.length };
+    const text = h("span", {}, `${at + 1}/${siblings.length}`);
+    text.title = fill(gettext("Version {place} of {count}"), place);
+    this.branches.replaceChildren(previous, text, next);
+  }
+}
+
+export class UserTurn extends Turn {
+  #bubble = h("div", { className: "bubble", dir: "auto" });
+
+  /**
+   * @param {Chat} chat
+   * @param {() => string} model the chosen one
+   */
+  constructor(chat, model) {
+    super(chat, "user");
+    this.model = model;
+    const copy = iconButton("copy", gettext("Copy"), () =>
+      copyFrom(copy, this.message?.content ?? "", gettext("Copied")),
+    );
+    this.editButton = iconButton("edit", gettext("Edit"), () => this.#edit());
+    this.actions.append(this.branches, copy, this.editButton);
+    const heading = h("h2", { className: "sr-only" }, gettext("You said:"));
+    this.element.append(heading, this.#bubble, this.actions, this.problem);
+  }
+
+  /**
+   * @param {Message} message
+   * @param {string[]} siblings
+   */
+  update(message, siblings) {
+    if (this.#bubble.textContent !== message.content) {
+      this.#bubble.textContent = message.content;
+    }
+    this.message = message;
+    this.actions.title = dateTime(message.created_at);
+    this.showBranches(siblings, message.id);
+  }
+
+  /** What is on its way to the server. @param {string} content */
+  showOutgoing(content) {
+    this.#bubble.textContent = content;
+    this.element.classList.add("outgoing");
+    this.actions.hidden = true;
+  }
+
+  #edit() {
+    const { message } = this;
+    if (!message || this.element.querySelector("form")) {
+      return;
+    }
+    const box = h("textarea", {
+      value: message.content,
+      "aria-label": gettext("Edited text"),
+      dir: "auto",
+      rows: 1,
+    });
+    const save = h("button", { type: "submit", className: "button primary" }, gettext("Ask again"));
+    const cancel = h("button", { type: "button", className: "button" }, gettext("Cancel"));
+    const form = h(
+      "form",
+      { className: "edit" },
+      box,
+      h("div", { className: "edit-buttons" }, cancel, save),
+    );
+    const close = () => {
+      form.remove();
+      this.#bubble.hidden = this.actions.hidden = false;
+      this.problem.hidden = true;
+      this.editButton.focus();
+    };
+    cancel.onclick = close;
+    form.onsubmit = async (event) => {
+      event.preventDefault();
+      if (save.disabled || !box.value.trim()) {
+        return;
+      }
+      save.disabled = true;
+      const done = await this.attempt(this.chat.edit(message.id, box.value, this.model()));
+      save.disabled = false;
+      if (done) {
+        close();
+      }
+    };
+    form.onkeydown = (event) => {
+      if (event.key === "Escape") {
+        close();
+      } else if (event.key === "Enter" && !event.shiftKey && event.target === box) {
+        if (!event.isComposing) {
+          event.preventDefault();
+          form.requestSubmit();
+        }
+      }
+    };
+    this.#bubble.hidden = this.actions.hidden = true;
+    this.#bubble.after(form);
+    box.focus();
+    box.setSelectionRange(box.value.length, box.value.length);
+  }
+}
+
+export class AnswerTurn extends Turn {
+  #text = h("div", { className: "answer-body md", dir: "auto" });
+  #article = h("article", { "aria-label": gettext("Answer") }, this.#text);
+  #body = new AnswerBody(this.#text);
+  #waiting = h("p", { className: "waiting" });
+  #end = h("div", { className: "notice", hidden: true });
+  #figures = h("span", { className: "figures" });
+  #copy = iconButton("copy", gettext("Copy"), () =>
+    copyFrom(this.#copy, this.text, gettext("Copied")),
+  );
+  #regenerate = iconButton("again", gettext("Regenerate"), () => this.#again());
+  text = "";
+
+  /**
+   * @param {Chat} chat
+   * @param {() => string} model the chosen one
+   */
+  constructor(chat, model) {
+    super(chat, "answer");
+    this.model = model;
+    this.actions.append(this.branches, this.#copy, this.#regenerate, this.#figures);
+    const heading = h("h2", { className: "sr-only" }, gettext("Answer:"));
+    this.element.append(
+      heading,
+      this.#article,
+      this.#waiting,
+      this.#end,
+      this.actions,
+      this.problem,
+    );
+  }
+
+  /**
+   * @param {Message} message
+   * @param {string[]} siblings
+   */
+  update(message, siblings) {
+    this.message = message;
+    this.element.dataset.generation = message.generation?.id ?? "";
+    this.showBranches(siblings, message.id);
+    this.updateText();
+  }
+
+  /** Shows what the stream, or else the saved message, holds. */
+  updateText() {
+    const { message } = this;
+    const generation = message?.generation;
+    if (!message || !generation) {
+      return;
+    }
+    const stream = this.chat.streams.get(generation.id);
+    const open = isOpen(generation);
+    const streamed = stream?.text ?? "";
+    this.text = open && streamed.length >= message.content.length ? streamed : message.content;
+    this.#body.show(this.text, !open);
+    this.#article.ariaBusy = String(open);
+    this.#text.classList.toggle("streaming", open && this.text !== "");
+    this.#article.hidden = this.text === "";
+    this.#waiting.hidden = !open || this.text !== "";
+    if (!this.#waiting.hidden) {
+      const text = waitingText(stream);
+      if (this.#waiting.textContent !== text) {
+        this.#waiting.textContent = text;
+      }
+    }
+    this.element.classList.toggle("open", open);
+    if (open) {
+      this.#end.hidden = true;
+    } else {
+      this.#showEnd(generation);
+    }
+  }
+
+  /** @param {import("./thread.js").Generation} generation */
+  #showEnd(generation) {
+    const end = endText(generation);
+    this.#end.hidden = end === null;
+    if (end && this.#end.dataset.state !== generation.state) {
+      this.#end.dataset.state = generation.state;
+      this.#end.className = `notice ${end.kind}`;
+      const retry = h(
+        "button",
+        { type: "button", className: "button", onclick: () => this.#again() },
+        icon("again"),
+        gettext("Retry"),
+      );
+      this.#end.replaceChildren(h("span", {}, end.text), end.retry ? retry : "");
+    }
+    this.#copy.hidden = this.text === "";
+    const { text, details } = figures(generation);
+    this.#figures.textContent = text;
+    this.#figures.title = details;
+  }
+
+  async #again() {
+    if (!this.message) {
+      return;
+    }
+    this.#regenerate.disabled = true;
+    await this.attempt(this.chat.regenerate(this.message.id, this.model()));
+    this.#regenerate.disabled = false;
+  }
+}

@@ -1,0 +1,72 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Thread } from "../src/thread.js";
+
+let clock = 0;
+const message = (id, parent, role = "user", state = null) => ({
+  id,
+  parent,
+  role,
+  content: id,
+  created_at: new Date((clock += 1000)).toISOString(),
+  generation: state && { id: `g-${id}`, state },
+});
+
+/** q1 → (a1, a2); a2 → q2 → a3 */
+function branched() {
+  const thread = new Thread("c");
+  thread.merge([
+    message("q1", null),
+    message("a1", "q1", "assistant", "done"),
+    message("a2", "q1", "assistant", "done"),
+    message("q2", "a2"),
+    message("a3", "q2", "assistant", "running"),
+  ]);
+  return thread;
+}
+
+const ids = (messages) => messages.map(({ id }) => id);
+
+test("the head names the branch", () => {
+  const thread = branched();
+  thread.head = "a1";
+  assert.deepEqual(ids(thread.path()), ["q1", "a1"]);
+  thread.head = "a3";
+  assert.deepEqual(ids(thread.path()), ["q1", "a2", "q2", "a3"]);
+});
+
+test("without a head that exists the newest branch is shown", () => {
+  const thread = branched();
+  assert.deepEqual(ids(thread.path()), ["q1", "a2", "q2", "a3"]);
+  thread.head = "deleted";
+  assert.deepEqual(ids(thread.path()), ["q1", "a2", "q2", "a3"]);
+});
+
+test("alternatives are in the order of their making", () => {
+  const thread = branched();
+  assert.deepEqual(thread.siblings("a2"), ["a1", "a2"]);
+  assert.equal(thread.newestLeaf("a2"), "a3");
+  assert.equal(thread.newestLeaf("a1"), "a1");
+});
+
+test("an answer that has ended does not open again", () => {
+  const thread = branched();
+  const open = thread.messages.get("a3");
+  thread.merge([{ ...open, content: "whole", generation: { id: "g-a3", state: "done" } }]);
+  thread.merge([{ ...open, content: "", generation: { id: "g-a3", state: "running" } }]);
+  assert.equal(thread.messages.get("a3").content, "whole");
+});
+
+test("the open answer is that of the shown branch", () => {
+  const thread = branched();
+  thread.head = "a1";
+  assert.equal(thread.openMessage(), null);
+  thread.head = "a3";
+  assert.equal(thread.openMessage().id, "a3");
+});
+
+test("merging the same messages again changes nothing", () => {
+  const thread = branched();
+  thread.merge([...thread.messages.values()]);
+  assert.deepEqual(thread.siblings("a1"), ["a1", "a2"]);
+});
