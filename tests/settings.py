@@ -25,3 +25,6 @@ if _database_url := os.environ.get("CHATSITE_TEST_DATABASE_URL"):
 os.environ["DJANGO_SETTINGS_MODULE"] = "chatsite.settings"
 
 from chatsite.settings import *  # noqa: E402, F403
+
+# Made to be slow, which tests of anything else need not wait for.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

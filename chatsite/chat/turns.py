@@ -20,7 +20,7 @@ from chatsite.chat.models import Conversation, Generation, GenerationState, Mess
 from chatsite.chat.protocol import Edit, Regenerate, Send
 from chatsite.dispatch.messages import Job
 from chatsite.engine.messages import SamplingParams
-from chatsite.errors import Busy, EmptyMessage, MessageTooLong, ModelUnavailable, NotFound
+from chatsite.errors import Busy, EmptyMessage, MessageTooLong, NotFound
 from models_admin import catalogue
 
 _TITLE_CHARS = 60
@@ -192,9 +192,7 @@ def _queue_answer(
     new: Message | None,
     began: bool = False,
 ) -> Turn:
-    version = catalogue.resolve(command.model)
-    if version.quarantined:
-        raise ModelUnavailable
+    catalogue.resolve(command.model)
     answer = Message.objects.create(
         id=uuid.uuid4(), conversation=conversation, parent=question, role=Message.Role.ASSISTANT
     )

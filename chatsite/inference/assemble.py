@@ -17,7 +17,6 @@ from django.conf import settings
 from chatsite.dispatch.connection import connect
 from chatsite.dispatch.queue import Queue
 from chatsite.engine.threads import default_threads
-from chatsite.errors import ModelUnavailable
 from chatsite.inference.host import Host
 from chatsite.inference.runner import ModelSpec
 from chatsite.stream.publish import Publisher
@@ -29,8 +28,6 @@ ENV = settings.ENV
 @sync_to_async
 def resolve(name: str) -> ModelSpec:
     version = catalogue.resolve(name)
-    if version.quarantined:
-        raise ModelUnavailable
     return ModelSpec(
         name=name,
         digest=version.digest,
