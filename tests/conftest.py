@@ -14,6 +14,14 @@ from tests.support.redis import private_redis
 pytest_plugins = ["tests.support.stacks"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who asks for a running product is marked so: it has a database of its own, and needs no
+    second run on PostgreSQL."""
+    for item in items:
+        if {"stack", "scripted_stack"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("stack")
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """The address of a real Redis that this test run owns; `settings.REDIS_URL` names it."""

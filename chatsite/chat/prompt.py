@@ -9,7 +9,7 @@ from chatsite.engine.messages import ChatMessage, Role
 
 
 def branch(leaf: Message) -> list[Message]:
-    """``leaf`` and all above it, oldest first, read in two queries whatever the length."""
+    """``leaf`` and all above it, oldest first, read in a few queries whatever the length."""
     parents = dict(
         Message.objects.filter(conversation=leaf.conversation_id).values_list("id", "parent_id")
     )

@@ -15,10 +15,17 @@ from typing import NamedTuple
 from chatsite.engine.frames import MAX_FRAME
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "TZ")
-# llama.cpp's threads must spin between the parts of a step (a passive wait policy halves the
-# throughput), so no OMP_* variable is passed on. numpy, which llama_cpp imports, computes
-# nothing here: without this it would start a thread per core.
-_FIXED = {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+_FIXED = {
+    # llama.cpp's threads meet some thousand times a step, so they must spin for a moment (with
+    # a passive wait policy throughput halves), and no OMP_* variable is passed on. But GNU
+    # OpenMP spins 300,000 rounds by default: a thread then waits out its time slice for one
+    # that has no CPU. With one other busy process on two cores a step took 2 s so, and 0.1 s
+    # with 1,000 rounds, which cost nothing while the cores are free.
+    "GOMP_SPINCOUNT": "1000",
+    # llama_cpp imports numpy, which would start a thread per core and computes nothing here.
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONUNBUFFERED": "1",
+}
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -208,7 +208,7 @@ class Stack:
         opener.open(f"{self.url}/accounts/login/").read()
         token = next(cookie.value for cookie in jar if "csrf" in cookie.name)
         form = {"login": name, "password": PASSWORD, "csrfmiddlewaretoken": token}
-        request = Request(  # noqa: S310  (our own server)
+        request = Request(
             f"{self.url}/accounts/login/",
             data=urlencode(form).encode(),
             headers={"Referer": f"{self.url}/accounts/login/"},

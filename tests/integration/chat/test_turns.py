@@ -1,0 +1,177 @@
+"""Turns in SQL: the tree, its limits, its owners, and doing each request once."""
+
+from __future__ import annotations
+
+import uuid
+
+import msgspec
+import pytest
+
+from chatsite.accounts.models import User
+from chatsite.chat import prompt, serialize, turns
+from chatsite.chat.models import Conversation, Generation, GenerationState, Message
+from chatsite.chat.protocol import Edit, Regenerate, Send
+from chatsite.engine.messages import ChatMessage, SamplingParams
+from chatsite.errors import Busy, EmptyMessage, MessageTooLong, ModelMissing, NotFound
+from models_admin import catalogue
+
+
+def send(user: User, content: str, model: str, after: turns.Turn | None = None) -> turns.Turn:
+    place = {}
+    if after:
+        place = {"conversation": str(after.conversation.pk), "parent": str(after.answer.pk)}
+    return turns.make(user, Send(str(uuid.uuid4()), content, model, **place))
+
+
+def answer(turn: turns.Turn, text: str, state: GenerationState = GenerationState.DONE) -> None:
+    Message.objects.filter(pk=turn.answer.pk).update(content=text)
+    assert Generation.advance(turn.generation.pk, to=state, attempt=1)
+
+
+def test_a_first_message_begins_a_conversation(alice: User, model: str) -> None:
+    turn = send(alice, "What is\n the  capital of France?", model)
+    assert turn.began
+    assert turn.conversation.title == "What is the capital of France?"
+    assert turn.generation.state == GenerationState.QUEUED
+    assert turn.user_message is not None
+    assert turn.answer.parent == turn.user_message
+    assert turn.conversation.head == turn.answer
+    job = turns.job(turn)
+    assert job.messages == (ChatMessage("user", "What is\n the  capital of France?"),)
+    assert (job.owner, job.model) == (str(alice.pk), model)
+
+
+def test_a_long_title_ends_at_sixty_characters() -> None:
+    assert len(turns.title_from("word " * 50)) == 60
+
+
+def test_the_prompt_is_the_branch(alice: User, model: str) -> None:
+    first = send(alice, "one", model)
+    answer(first, "1")
+    second = send(alice, "two", model, after=first)
+    answer(second, "2")
+    edited = turns.make(alice, Edit("e", str(second.user_message.pk), "zwei", model))  # type: ignore[union-attr]
+    assert edited.user_message is not None
+    assert [m.content for m in prompt.build(edited.user_message)] == ["one", "1", "zwei"]
+    again = turns.make(alice, Regenerate("r", str(first.answer.pk), model))
+    assert again.user_message is None
+    assert again.answer.parent_id == first.answer.parent_id
+    assert [m.content for m in turns.job(again).messages] == ["one"]
+
+
+def test_empty_answers_are_left_out_and_neighbours_joined(alice: User, model: str) -> None:
+    first = send(alice, "one", model)
+    answer(first, "", GenerationState.FAILED)
+    second = send(alice, "two", model, after=first)
+    assert second.user_message is not None
+    assert prompt.build(second.user_message) == (ChatMessage("user", "one\n\ntwo"),)
+
+
+def test_a_long_branch_is_read_in_a_few_queries(
+    alice: User, model: str, django_assert_max_num_queries: object
+) -> None:
+    turn = send(alice, "start", model)
+    parent = turn.answer
+    rows = []
+    for number in range(2000):
+        role = Message.Role.USER if number % 2 == 0 else Message.Role.ASSISTANT
+        row = Message(conversation=turn.conversation, parent=parent, role=role, content=str(number))
+        rows.append(row)
+        parent = row
+    Message.objects.bulk_create(rows)
+    with django_assert_max_num_queries(5):  # type: ignore[operator]
+        assert len(prompt.branch(parent)) == 2002
+    Conversation.objects.of(alice).get().delete()
+    assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize("content", ["", "  \n", "\x00"])
+def test_an_empty_message_is_refused(alice: User, model: str, content: str) -> None:
+    with pytest.raises(EmptyMessage):
+        send(alice, content, model)
+    assert not Conversation.objects.exists()
+
+
+def test_a_message_too_long_is_refused_with_the_limit(alice: User, model: str) -> None:
+    with pytest.raises(MessageTooLong) as caught:
+        send(alice, "x" * 100_001, model)
+    assert caught.value.details == {"length": 100_001, "limit": 100_000}
+
+
+def test_nul_characters_are_dropped(alice: User, model: str) -> None:
+    turn = send(alice, "a\x00b", model)
+    assert turn.user_message is not None
+    assert turn.user_message.content == "ab"
+
+
+def test_what_belongs_to_somebody_else_is_not_found(alice: User, bob: User, model: str) -> None:
+    turn = send(alice, "secret", model)
+    answer(turn, "yes")
+    assert turn.user_message is not None
+    attempts = [
+        Send("1", "x", model, conversation=str(turn.conversation.pk)),
+        Edit("2", str(turn.user_message.pk), "x", model),
+        Regenerate("3", str(turn.answer.pk), model),
+    ]
+    for command in attempts:
+        with pytest.raises(NotFound):
+            turns.make(bob, command)
+    mine = send(bob, "mine", model)
+    answer(mine, "ok")
+    foreign_parent = Send(
+        "4", "x", model, conversation=str(mine.conversation.pk), parent=str(turn.answer.pk)
+    )
+    with pytest.raises(NotFound):
+        turns.make(bob, foreign_parent)
+
+
+def test_no_message_behind_an_answer_that_is_being_written(alice: User, model: str) -> None:
+    turn = send(alice, "one", model)
+    with pytest.raises(Busy):
+        send(alice, "two", model, after=turn)
+
+
+def test_missing_and_quarantined_models_are_refused(alice: User, model: str) -> None:
+    with pytest.raises(ModelMissing):
+        send(alice, "x", "absent:1b")
+    catalogue.quarantine("a" * 64, "killed by SIGSEGV")
+    with pytest.raises(catalogue.ModelQuarantined):
+        send(alice, "x", model)
+    assert not Conversation.objects.exists()
+
+
+def test_the_same_request_makes_one_turn(alice: User, bob: User, model: str) -> None:
+    first = turns.make(alice, Send("same", "x", model))
+    second = turns.make(alice, Send("same", "x", model))
+    assert (first.made, second.made) == (True, False)
+    assert second.generation == first.generation
+    assert turns.make(bob, Send("same", "x", model)).made
+    assert serialize.message(second.answer) == serialize.message(first.answer)
+
+
+def test_a_turn_that_could_not_be_queued_leaves_nothing(alice: User, model: str) -> None:
+    turns.discard(send(alice, "x", model))
+    assert not Conversation.objects.exists()
+    first = send(alice, "one", model)
+    answer(first, "1")
+    turns.discard(send(alice, "two", model, after=first))
+    assert Message.objects.count() == 2
+    assert Conversation.objects.get().head_id == first.answer.pk
+    turns.discard(turns.make(alice, Regenerate("r", str(first.answer.pk), model)))
+    assert Message.objects.count() == 2
+
+
+def test_parameters_reach_the_job(alice: User, model: str) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=5, stop=("x",))
+    turn = turns.make(alice, Send("p", "x", model, params=params))
+    turn.generation.refresh_from_db()
+    assert turns.job(turn).params == params
+    assert msgspec.convert(turn.generation.params, SamplingParams) == params
+
+
+def test_states_advance_once_and_never_for_an_older_attempt(alice: User, model: str) -> None:
+    id = send(alice, "x", model).generation.pk
+    assert Generation.advance(id, to=GenerationState.RUNNING, attempt=2)
+    assert not Generation.advance(id, to=GenerationState.DONE, attempt=1)
+    assert Generation.advance(id, to=GenerationState.DONE, attempt=2)
+    assert not Generation.advance(id, to=GenerationState.FAILED, attempt=3)

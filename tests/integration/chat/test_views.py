@@ -1,0 +1,133 @@
+"""The page and its JSON: for its owner, for a stranger, and for nobody."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from redis.asyncio import Redis
+
+from chatsite.accounts.models import User
+from chatsite.chat import turns
+from chatsite.chat.models import Conversation, Generation, GenerationState
+from chatsite.chat.protocol import Send
+
+
+@pytest.fixture(autouse=True)
+def _redis(redis: Redis) -> None:
+    """Views ask Redis what is loaded."""
+
+
+@pytest.fixture
+def conversation(alice: User, model: str) -> Conversation:
+    turn = turns.make(alice, Send("r", "Hello there", model))
+    Generation.advance(turn.generation.pk, to=GenerationState.DONE, attempt=1)
+    return turn.conversation
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def boot(html: bytes) -> dict[str, Any]:
+    text = html.decode()
+    start = text.index(">", text.index('id="boot"')) + 1
+    data: dict[str, Any] = json.loads(text[start : text.index("</script>", start)])
+    return data
+
+
+def test_the_page_has_all_its_first_paint_needs(
+    alice: User, model: str, conversation: Conversation
+) -> None:
+    response = signed_in(alice).get(f"/c/{conversation.pk}/")
+    data = boot(response.content)
+    assert data["default_model"] == model
+    assert data["models"] == [{"name": model, "size": 1, "state": "unloaded"}]
+    assert [c["id"] for c in data["conversations"]] == [str(conversation.pk)]
+    roles = [message["role"] for message in data["conversation"]["messages"]]
+    assert roles == ["user", "assistant"]
+
+
+def test_no_inline_script_and_a_strict_policy(alice: User, model: str) -> None:
+    response = signed_in(alice).get("/")
+    policy = response["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert b"<style" not in response.content
+    assert b" style=" not in response.content
+    assert b" onclick=" not in response.content
+    assert response["X-Frame-Options"] == "DENY"
+
+
+def test_nobody_is_sent_to_sign_in() -> None:
+    client = Client()
+    assert client.get("/")["Location"].startswith("/accounts/login/")
+    response = client.get("/chat/conversations/")
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "not_signed_in"
+
+
+@pytest.mark.parametrize("method", ["get", "patch", "delete"])
+def test_a_stranger_finds_nothing(
+    alice: User, bob: User, conversation: Conversation, method: str
+) -> None:
+    client = signed_in(bob)
+    body = {"data": '{"title": "stolen"}', "content_type": "application/json"}
+    for id in (conversation.pk, uuid.uuid4()):
+        call = getattr(client, method)
+        response = call(f"/chat/conversations/{id}/", **(body if method == "patch" else {}))
+        assert response.status_code == 404
+        assert response.json()["error"]["code"] == "not_found"
+    page = client.get(f"/c/{conversation.pk}/")
+    assert page.status_code == 404
+    assert b"Hello there" not in page.content
+    assert boot(page.content)["error"]["code"] == "not_found"
+    conversation.refresh_from_db()
+    assert conversation.title == "Hello there"
+
+
+def test_rename_and_delete(alice: User, conversation: Conversation) -> None:
+    client = signed_in(alice)
+    address = f"/chat/conversations/{conversation.pk}/"
+    renamed = client.patch(address, '{"title": " New\\n name "}', content_type="application/json")
+    assert renamed.json()["conversation"]["title"] == "New name"
+    for bad in ('{"title": ""}', '{"title": " "}', "{", '{"owner": 1}', '{"head": "x"}'):
+        response = client.patch(address, bad, content_type="application/json")
+        assert response.status_code == 400, bad
+    foreign = client.patch(
+        address, f'{{"head": "{uuid.uuid4()}"}}', content_type="application/json"
+    )
+    assert foreign.status_code == 404
+    assert client.delete(address).status_code == 204
+    assert not Conversation.objects.exists()
+
+
+def test_changes_need_the_csrf_token(alice: User, conversation: Conversation) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice)
+    assert client.delete(f"/chat/conversations/{conversation.pk}/").status_code == 403
+    assert Conversation.objects.exists()
+
+
+def test_the_list_goes_on_where_the_page_before_ended(alice: User) -> None:
+    Conversation.objects.bulk_create(
+        Conversation(owner=alice, title=str(number)) for number in range(120)
+    )
+    client, seen, before = signed_in(alice), [], ""
+    while True:
+        query = {"before": before} if before else {}
+        page = client.get("/chat/conversations/", query).json()
+        seen += [item["title"] for item in page["conversations"]]
+        if not page["more"]:
+            break
+        last = page["conversations"][-1]
+        before = f"{last['updated_at']},{last['id']}"
+    assert len(seen) == 120
+    assert len(set(seen)) == 120
+    for bad in ("x", "x,y", f"2026-01-01,{uuid.uuid4()}x"):
+        assert client.get("/chat/conversations/", {"before": bad}).status_code == 400
