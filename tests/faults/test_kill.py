@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -31,11 +32,15 @@ def cookies(subject: Stack) -> str:
     return subject.sign_in("faulty")
 
 
+def _runs(stack: Stack, role: str) -> bool:
+    return bool(stack.find(role))
+
+
 @pytest.fixture(autouse=True)
 def all_running(subject: Stack) -> Iterator[None]:
     yield
     for role in ("daphne", "inference", "celery", "redis"):
-        wait_until(lambda role=role: bool(subject.find(role)), f"{role} is back")
+        wait_until(partial(_runs, subject, role), f"{role} is back")
 
 
 async def begin(client: ChatClient) -> tuple[Answer, str]:

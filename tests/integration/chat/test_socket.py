@@ -51,9 +51,9 @@ async def ended(answer: Answer, seconds: float = 30) -> dict[str, Any]:
     return generation
 
 
-def counts(stack: Stack) -> tuple[object, ...]:
+def counts(stack: Stack) -> tuple[int, ...]:
     return tuple(
-        stack.query(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608
+        int(str(stack.query(f"SELECT count(*) FROM {table}")[0][0]))  # noqa: S608
         for table in ("chat_conversation", "chat_message", "chat_generation")
     )
 

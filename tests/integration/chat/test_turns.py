@@ -17,10 +17,14 @@ from models_admin import catalogue
 
 
 def send(user: User, content: str, model: str, after: turns.Turn | None = None) -> turns.Turn:
-    place = {}
-    if after:
-        place = {"conversation": str(after.conversation.pk), "parent": str(after.answer.pk)}
-    return turns.make(user, Send(str(uuid.uuid4()), content, model, **place))
+    command = Send(
+        str(uuid.uuid4()),
+        content,
+        model,
+        conversation=str(after.conversation.pk) if after else None,
+        parent=str(after.answer.pk) if after else None,
+    )
+    return turns.make(user, command)
 
 
 def answer(turn: turns.Turn, text: str, state: GenerationState = GenerationState.DONE) -> None:
@@ -108,7 +112,7 @@ def test_what_belongs_to_somebody_else_is_not_found(alice: User, bob: User, mode
     turn = send(alice, "secret", model)
     answer(turn, "yes")
     assert turn.user_message is not None
-    attempts = [
+    attempts: list[Send | Edit | Regenerate] = [
         Send("1", "x", model, conversation=str(turn.conversation.pk)),
         Edit("2", str(turn.user_message.pk), "x", model),
         Regenerate("3", str(turn.answer.pk), model),

@@ -209,7 +209,7 @@ async def test_submit_wakes_hosts(queue: Queue, redis: Redis) -> None:
     message = await pubsub.get_message(timeout=5)
     assert message
     assert message["data"] == b"m"
-    await pubsub.aclose()  # type: ignore[no-untyped-call]
+    await pubsub.aclose()
 
 
 async def test_nothing_is_left_in_redis_when_all_has_ended(queue: Queue, redis: Redis) -> None:

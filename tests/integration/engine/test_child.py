@@ -216,6 +216,7 @@ async def test_a_child_dies_with_its_parent(tmp_path):
     parent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, cwd=spawn.ROOT
     )
+    assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
     parent.kill()
     await parent.wait()
@@ -307,6 +308,7 @@ class TestProbes:
     async def test_a_probe_measures(self, model):
         tried = await self.probe(model(""))
         assert tried.problem == ""
+        assert tried.measured is not None
         assert tried.measured.depth == 64
         assert tried.turn_ms > 0
 

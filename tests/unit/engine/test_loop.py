@@ -313,6 +313,10 @@ def test_warm_up_leaves_nothing_behind(harness):
     assert harness.text("g") == "one two"
 
 
+def test_warm_up_fits_the_smallest_context(make_harness):
+    make_harness(context=64).engine.warm_up()
+
+
 def test_a_build_that_can_not_compute_fails_the_warm_up(harness):
     harness.backend.outcomes = [Decoded.FATAL]
     with pytest.raises(RuntimeError, match="fatal"):

@@ -122,7 +122,7 @@ def test_a_prefix_does_not_count_as_prompt():
 
 
 class WithBos(ScriptedVocabulary):
-    bos = 7
+    bos: int | None = 7
     add_bos = True
 
 

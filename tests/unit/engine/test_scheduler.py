@@ -113,9 +113,9 @@ def test_the_line_is_first_come_first_served_with_a_preempted_one_in_front():
         scheduler.enqueue(id)
     scheduler.enqueue("p", first=True)
     order = []
-    while id := scheduler.next_waiting:
-        order.append(id)
-        scheduler.start(id, len(order), 1)
+    while waiting := scheduler.next_waiting:
+        order.append(waiting)
+        scheduler.start(waiting, len(order), 1)
     assert order == ["p", "a", "b"]
 
 
