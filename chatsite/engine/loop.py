@@ -90,9 +90,10 @@ class Engine:
                 self._emit_frame(Step((delta,)))
             self._finish(sequence, "cancelled")
 
-    def warm_up(self, tokens: int = 48) -> None:
+    def warm_up(self) -> None:
         """Computes a little, so that the first request finds weights in memory and speeds
         known, and a build that can't compute fails before it is called loaded."""
+        tokens = min(48, self._context // 4)
         sample = self._backend.vocabulary.tokenize("The quick brown fox. " * 20, special=False)
         for start, count, sequences in ((0, tokens, 0), (tokens, tokens, 0), (tokens * 2, 1, 1)):
             began = self._clock()

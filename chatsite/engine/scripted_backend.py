@@ -53,7 +53,7 @@ _KNOWN = {"tokens", "delay-ms", "crash", "crash-once", "hang", "fail"}
 class ScriptedVocabulary:
     """Tokens below 256 are bytes, two are controls, words get numbers as they come."""
 
-    bos = None
+    bos: int | None = None
     bos_text = ""
     eos_text = "<|im_end|>"
     add_bos = False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scripts.setup import page, system
 from scripts.setup.compile_progress import spell
-from scripts.setup.console import Problem, step
+from scripts.setup.console import step
 from scripts.setup.paths import BUILD, PAGE, ROOT, STARTER, VENV
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -78,5 +78,5 @@ def _check(
         check=False,
     ).returncode
     if code != 0:
-        raise Problem(f"{name} failed (exit code {code}).")
+        raise SystemExit(f"\n{name} failed (exit code {code}).")
     print(f"    {name}: {spell(time.monotonic() - began)}", flush=True)
