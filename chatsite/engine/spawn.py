@@ -18,9 +18,9 @@ _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHO
 _FIXED = {
     # llama.cpp's threads meet some thousand times a step, so they must spin for a moment (with
     # a passive wait policy throughput halves), and no OMP_* variable is passed on. But GNU
-    # OpenMP spins 300,000 rounds by default: a thread then waits out its time slice for one
-    # that has no CPU. With one other busy process on two cores a step took 2 s so, and 0.1 s
-    # with 1,000 rounds, which cost nothing while the cores are free.
+    # OpenMP spins 300,000 rounds by default, and a thread may wait out its time slice for one
+    # that has no CPU. 1,000 rounds are as fast on free cores; with other busy processes on two
+    # cores, steps were 2 to 20 times shorter.
     "GOMP_SPINCOUNT": "1000",
     # llama_cpp imports numpy, which would start a thread per core and computes nothing here.
     "OPENBLAS_NUM_THREADS": "1",
