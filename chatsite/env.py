@@ -60,6 +60,10 @@ class Environment(BaseSettings):
     max_message_chars: int = Field(
         100_000, ge=100, le=1_000_000, description="Characters in one message."
     )
+    system_prompt: str = Field(
+        "You are a helpful assistant.",
+        description="What every conversation begins with, unseen; empty for the model's own.",
+    )
     slots: int = Field(8, ge=1, le=256, description="Answers written at once per model.")
     context: int = Field(
         4096, ge=64, description="Tokens of context per answer, capped by the model's own."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 
+from django.conf import settings
+
 from chatsite.chat.models import Message
 from chatsite.engine.messages import ChatMessage, Role
 
@@ -23,12 +25,13 @@ def branch(leaf: Message) -> list[Message]:
 
 
 def build(leaf: Message) -> tuple[ChatMessage, ...]:
-    """The prompt for an answer to the user message ``leaf``.
+    """The prompt for an answer to the user message ``leaf``, behind the administrator's.
 
     Answers without text (failed, or stopped at once) are left out, and neighbours of one role
     are joined: many templates refuse two user messages in a row.
     """
-    prompt: list[ChatMessage] = []
+    system = settings.ENV.system_prompt
+    prompt = [ChatMessage("system", system)] if system else []
     for message in branch(leaf):
         if not message.content:
             continue

@@ -44,11 +44,11 @@ def host_hints(host: str) -> str:
 @dataclass(frozen=True)
 class Lease:
     """A job that a host holds. ``attempt`` counts leases from 1 and fences the stream;
-    ``faults`` counts those that ended badly."""
+    ``last_chance``: after one more fault it is given up."""
 
     job: Job
     attempt: int
-    faults: int
+    last_chance: bool
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ class Queue:
         if not answer:
             return None
         _, attempt, faults, payload = answer
-        return Lease(_decode_job(payload), int(attempt), int(faults))
+        last_chance = 0 < faults >= self._max_attempts - 1
+        return Lease(_decode_job(payload), int(attempt), last_chance)
 
     async def heartbeat(self, host: str, held: list[tuple[str, int]]) -> list[Beat]:
         """For each (id, attempt): still ours, to be cancelled, or lost to another attempt."""

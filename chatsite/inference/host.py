@@ -165,6 +165,12 @@ class Host:
         while runner.free_slots > 0 and not self._draining:
             lease = await self._queue.lease(name, self.id)
             if lease is None:
+                runner.suspect_waits = False
+                return
+            runner.suspect_waits = lease.last_chance and not runner.idle
+            if runner.suspect_waits:
+                held = [(lease.job.id, lease.attempt)]
+                await self._settle(await self._queue.give_back(self.id, held, fault=False))
                 return
             await self._begin(runner, lease)
 

@@ -83,6 +83,8 @@ class ModelRunner:
     loaded: m.Loaded | None = None
     running: dict[str, Running] = field(default_factory=dict)
     last_used: float = field(default_factory=time.monotonic)
+    # A job that was there when a child died, twice, waits to be computed alone.
+    suspect_waits: bool = False
     _client: EngineClient | None = None
     _task: asyncio.Task[None] | None = None
     _deaths: int = 0
@@ -90,7 +92,13 @@ class ModelRunner:
 
     @property
     def free_slots(self) -> int:
+        """How many jobs may be taken now. One that gets its last chance is computed alone: if
+        it is what kills the children, it takes nobody's answer with it."""
         if self.state != "ready" or self._client is None:
+            return 0
+        if any(running.lease.last_chance for running in self.running.values()):
+            return 0
+        if self.suspect_waits and self.running:
             return 0
         return self.spec.slots - len(self.running)
 

@@ -32,3 +32,9 @@ def scripted_stack(
 ) -> Iterator[Stack]:
     """All real but llama.cpp: the scripted engine backend answers, at once or as it is told."""
     yield from _run(tmp_path_factory.mktemp("scripted"), starter_model, CHATSITE_BACKEND="scripted")
+
+
+@pytest.fixture
+def fresh_scripted_stack(starter_model: Path, tmp_path: Path) -> Iterator[Stack]:
+    """One that nobody has used, for a test that leaves it in a bad state."""
+    yield from _run(tmp_path, starter_model, CHATSITE_BACKEND="scripted")

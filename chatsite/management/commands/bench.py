@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from chatsite.bench import load
+from chatsite.bench import load, site
 from chatsite.bench.engine import engine
 from chatsite.bench.load import Shape, Turn
 from chatsite.bench.stack import people
@@ -34,10 +34,18 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         url = f"http://{settings.ENV.host}:{settings.ENV.port}"
-        results = []
-        for users in (int(part) for part in options["users"].split(",")):
-            shape = Shape(users, turns=options["turns"], tokens=options["tokens"])
-            results.append(asyncio.run(_measure(url, options["model"], shape, options["runs"])))
+        shapes = [
+            Shape(int(users), turns=options["turns"], tokens=options["tokens"])
+            for users in options["users"].split(",")
+        ]
+        try:
+            with site.running(url):
+                results = [
+                    asyncio.run(_measure(url, options["model"], shape, options["runs"]))
+                    for shape in shapes
+                ]
+        except site.SiteDidNotStart as error:
+            raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
         if options["json"]:
             self.stdout.write(json.dumps(results, indent=2))
         else:

@@ -112,6 +112,16 @@ async def test_bad_commands_are_answered_and_change_nothing(
     assert (await ended(await alice.ask("still here", model=MODEL)))["state"] == "done"
 
 
+async def test_a_prompt_beyond_the_context_fails_with_its_figures(alice: ChatClient) -> None:
+    answer = await alice.ask("word " * 5000, model=MODEL)
+    generation = await ended(answer)
+    assert generation["state"] == "failed"
+    assert generation["error"]["code"] == "context_length_exceeded"
+    assert generation["error"]["context"] == 4096
+    assert "4096" in generation["error"]["message"]
+    assert generation["error"]["prompt_tokens"] > 5000
+
+
 async def test_what_is_somebody_elses_looks_like_what_is_not_there(
     alice: ChatClient, bob: ChatClient
 ) -> None:

@@ -15,6 +15,8 @@ from chatsite.engine.messages import ChatMessage, SamplingParams
 from chatsite.errors import Busy, EmptyMessage, MessageTooLong, ModelMissing, NotFound
 from models_admin import catalogue
 
+SYSTEM = ChatMessage("system", "You are a helpful assistant.")
+
 
 def send(user: User, content: str, model: str, after: turns.Turn | None = None) -> turns.Turn:
     command = Send(
@@ -41,7 +43,7 @@ def test_a_first_message_begins_a_conversation(alice: User, model: str) -> None:
     assert turn.answer.parent == turn.user_message
     assert turn.conversation.head == turn.answer
     job = turns.job(turn)
-    assert job.messages == (ChatMessage("user", "What is\n the  capital of France?"),)
+    assert job.messages == (SYSTEM, ChatMessage("user", "What is\n the  capital of France?"))
     assert (job.owner, job.model) == (str(alice.pk), model)
 
 
@@ -56,11 +58,16 @@ def test_the_prompt_is_the_branch(alice: User, model: str) -> None:
     answer(second, "2")
     edited = turns.make(alice, Edit("e", str(second.user_message.pk), "zwei", model))  # type: ignore[union-attr]
     assert edited.user_message is not None
-    assert [m.content for m in prompt.build(edited.user_message)] == ["one", "1", "zwei"]
+    assert [m.content for m in prompt.build(edited.user_message)] == [
+        SYSTEM.content,
+        "one",
+        "1",
+        "zwei",
+    ]
     again = turns.make(alice, Regenerate("r", str(first.answer.pk), model))
     assert again.user_message is None
     assert again.answer.parent_id == first.answer.parent_id
-    assert [m.content for m in turns.job(again).messages] == ["one"]
+    assert [m.content for m in turns.job(again).messages] == [SYSTEM.content, "one"]
 
 
 def test_empty_answers_are_left_out_and_neighbours_joined(alice: User, model: str) -> None:
@@ -68,7 +75,7 @@ def test_empty_answers_are_left_out_and_neighbours_joined(alice: User, model: st
     answer(first, "", GenerationState.FAILED)
     second = send(alice, "two", model, after=first)
     assert second.user_message is not None
-    assert prompt.build(second.user_message) == (ChatMessage("user", "one\n\ntwo"),)
+    assert prompt.build(second.user_message) == (SYSTEM, ChatMessage("user", "one\n\ntwo"))
 
 
 def test_a_long_branch_is_read_in_a_few_queries(

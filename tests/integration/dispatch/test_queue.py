@@ -37,7 +37,7 @@ async def test_a_job_comes_back_as_it_was_submitted(queue: Queue) -> None:
     lease = await queue.lease("m", "h")
     assert lease is not None
     assert lease.job == job("a")
-    assert (lease.attempt, lease.faults) == (1, 0)
+    assert (lease.attempt, lease.last_chance) == (1, False)
     assert await queue.lease("m", "h") is None
 
 
@@ -132,7 +132,7 @@ async def test_a_job_given_back_is_next_and_its_old_attempt_is_lost(queue: Queue
     assert await queue.place("m", "a") == 0
     lease = await queue.lease("m", "other")
     assert lease
-    assert (lease.job.id, lease.attempt, lease.faults) == ("a", 2, 1)
+    assert (lease.job.id, lease.attempt, lease.last_chance) == ("a", 2, True)
     assert await queue.heartbeat("h", [("a", 1)]) == ["lost"]
     assert not await queue.finish("a", 1)
     assert await queue.heartbeat("other", [("a", 2)]) == ["ok"]
