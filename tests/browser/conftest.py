@@ -12,9 +12,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.support.stack import PASSWORD, Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The installed Chromium; Playwright's own download is not used."""
+    """The installed Chromium; Playwright's own download is not used.
+
+    Not for the whole session: while it lives, Playwright's event loop counts as running in this
+    thread, and no asyncio test can run.
+    """
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium is installed; `make test` installs it")

@@ -21,7 +21,7 @@ LINES_USUAL = 300
 # Share of files that may be longer than usual.
 LONG_SHARE = 0.05
 FOREIGN_TO_ENGINE = {"django", "redis", "channels", "celery"}
-REGISTRIES = re.compile(r"https?://[^\s\"')]*(?:pypi|pythonhosted|npmjs|npmmirror|registry)", re.I)
+REGISTRIES = re.compile(r"https?://[^\s\"')]*(?:pypi|python-?hosted|npm|registry)", re.I)
 WRITTEN = {".py", ".js", ".mjs", ".css", ".html", ".json", ".toml", ".txt", ".in", ".md", ".sh"}
 
 
