@@ -61,7 +61,7 @@ class Environment(BaseSettings):
         100_000, ge=100, le=1_000_000, description="Characters in one message."
     )
     system_prompt: str = Field(
-        "You are a helpful assistant.",
+        "You are a helpful assistant. Give short, clear and correct answers.",
         description="What every conversation begins with, unseen; empty for the model's own.",
     )
     slots: int = Field(8, ge=1, le=256, description="Answers written at once per model.")

@@ -29,9 +29,9 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     up to the end of the context.
     """
 
-    temperature: Annotated[float, Meta(ge=0, le=5)] = 0.7
+    temperature: Annotated[float, Meta(ge=0, le=5)] = 0.6
     top_k: Annotated[int, Meta(ge=0, le=1_000_000)] = 40
-    top_p: Annotated[float, Meta(gt=0, le=1)] = 0.95
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 0.9
     min_p: Annotated[float, Meta(ge=0, le=1)] = 0.05
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] = 1.0
     repeat_last_n: Annotated[int, Meta(ge=-1, le=1_000_000)] = 64

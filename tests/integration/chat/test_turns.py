@@ -6,6 +6,7 @@ import uuid
 
 import msgspec
 import pytest
+from django.conf import settings
 
 from chatsite.accounts.models import User
 from chatsite.chat import prompt, serialize, turns
@@ -15,7 +16,7 @@ from chatsite.engine.messages import ChatMessage, SamplingParams
 from chatsite.errors import Busy, EmptyMessage, MessageTooLong, ModelMissing, NotFound
 from models_admin import catalogue
 
-SYSTEM = ChatMessage("system", "You are a helpful assistant.")
+SYSTEM = ChatMessage("system", settings.ENV.system_prompt)
 
 
 def send(user: User, content: str, model: str, after: turns.Turn | None = None) -> turns.Turn:
