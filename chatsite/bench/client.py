@@ -16,6 +16,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 
+_ACK_SECONDS = 1.0
+
+
 class Refused(Exception):
     """The server answered a command with an error; ``args[0]`` is its body."""
 
@@ -29,6 +32,7 @@ class Answer:
     message_id: str
     conversation: str
     sent_at: float
+    acknowledged_at: float = 0.0
     text: str = ""
     cursor: int = 0
     stamps: list[float] = field(default_factory=list)
@@ -200,6 +204,15 @@ class ChatClient:
         if answer is not None:
             await self._follow(answer, event)
 
+    async def _acknowledge(self, answer: Answer) -> None:
+        """As often as the page does."""
+        now = time.perf_counter()
+        if now - answer.acknowledged_at >= _ACK_SECONDS:
+            answer.acknowledged_at = now
+            await self._send(
+                {"type": "ack", "generation": answer.generation, "cursor": answer.cursor}
+            )
+
     async def _follow(self, answer: Answer, event: dict[str, Any]) -> None:
         match event["type"]:
             case "waiting":
@@ -210,9 +223,7 @@ class ChatClient:
                 answer.text += event["text"]
                 answer.cursor = event["end"]
                 answer.stamps.append(time.perf_counter())
-                await self._send(
-                    {"type": "ack", "generation": answer.generation, "cursor": answer.cursor}
-                )
+                await self._acknowledge(answer)
             case "delta" if event["start"] > answer.cursor:
                 await self._resubscribe(answer)
             case "ended" if event["cursor"] != answer.cursor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from chatsite.bench.load import Record, Shape, Turn
+from chatsite.chat import prompt
 from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient
@@ -37,7 +38,7 @@ async def engine(spec: ModelSpec, shape: Shape) -> AsyncIterator[Turn]:
         m.Load(spec.name, str(spec.path), tuning, spec.context, spec.slots, spec.step_target_ms)
     )
     open_requests: dict[str, _Open] = {}
-    histories: dict[int, list[m.ChatMessage]] = {n: [] for n in range(shape.users)}
+    histories: dict[int, list[m.ChatMessage]] = {}
 
     async def read() -> None:
         async for frame in client:
@@ -52,7 +53,7 @@ async def engine(spec: ModelSpec, shape: Shape) -> AsyncIterator[Turn]:
 
     async def turn(user: int, index: int, question: str, record: Record) -> None:
         if index == 0:
-            histories[user].clear()
+            histories[user] = list(prompt.opening())
         histories[user].append(m.ChatMessage("user", question))
         id = f"{user}-{index}-{time.perf_counter_ns()}"
         request = open_requests[id] = _Open(time.perf_counter())

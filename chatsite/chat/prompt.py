@@ -10,6 +10,12 @@ from chatsite.chat.models import Message
 from chatsite.engine.messages import ChatMessage, Role
 
 
+def opening() -> list[ChatMessage]:
+    """What every conversation begins with."""
+    system = settings.ENV.system_prompt
+    return [ChatMessage("system", system)] if system else []
+
+
 def branch(leaf: Message) -> list[Message]:
     """``leaf`` and all above it, oldest first, read in a few queries whatever the length."""
     parents = dict(
@@ -30,8 +36,7 @@ def build(leaf: Message) -> tuple[ChatMessage, ...]:
     Answers without text (failed, or stopped at once) are left out, and neighbours of one role
     are joined: many templates refuse two user messages in a row.
     """
-    system = settings.ENV.system_prompt
-    prompt = [ChatMessage("system", system)] if system else []
+    prompt = opening()
     for message in branch(leaf):
         if not message.content:
             continue

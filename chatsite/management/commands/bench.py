@@ -16,6 +16,7 @@ from chatsite.bench import load, site
 from chatsite.bench.engine import engine
 from chatsite.bench.load import Shape, Turn
 from chatsite.bench.stack import people
+from chatsite.errors import ChatsiteError
 from chatsite.inference.assemble import resolve
 
 _FIGURES = ("tokens_per_s", "ttft_p50_ms", "ttft_p95_ms", "gap_p50_ms", "gap_p99_ms", "gap_max_ms")
@@ -29,13 +30,14 @@ class Command(BaseCommand):
         parser.add_argument("--users", default="1,4,8", help=_("numbers of people at once"))
         parser.add_argument("--runs", type=int, default=3, help=_("runs of each; medians count"))
         parser.add_argument("--turns", type=int, default=3)
+        parser.add_argument("--words", type=int, default=60)
         parser.add_argument("--tokens", type=int, default=64)
         parser.add_argument("--json", action="store_true", help=_("one JSON object, no table"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         url = f"http://{settings.ENV.host}:{settings.ENV.port}"
         shapes = [
-            Shape(int(users), turns=options["turns"], tokens=options["tokens"])
+            Shape(int(users), options["turns"], options["words"], options["tokens"])
             for users in options["users"].split(",")
         ]
         try:
@@ -44,6 +46,8 @@ class Command(BaseCommand):
                     asyncio.run(_measure(url, options["model"], shape, options["runs"]))
                     for shape in shapes
                 ]
+        except ChatsiteError as error:
+            raise CommandError(str(error)) from error
         except site.SiteDidNotStart as error:
             raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
         if options["json"]:
