@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-
 _ACK_SECONDS = 1.0
 
 
