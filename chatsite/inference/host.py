@@ -78,27 +78,23 @@ class Host:
         """Serves until cancelled; then gives back what is under way and ends the children."""
         await self._recover()
         await self._preload()
-        services = [
-            asyncio.create_task(self._publisher.run(), name="publish"),
-            asyncio.create_task(self._forever(self._listen), name="listen"),
-            asyncio.create_task(self._forever(self._beat), name="heartbeat"),
-            asyncio.create_task(self._forever(self._tell), name="announce"),
-        ]
         try:
-            await self._forever(self._serve)
+            # One that fails ends all: the supervisor starts the process anew, and nothing of it
+            # goes on without, say, its heartbeat.
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._publisher.run(), name="publish")
+                for step in (self._listen, self._beat, self._tell, self._serve):
+                    group.create_task(self._forever(step), name=step.__name__)
         finally:
             self._draining = True
             await self._drain()
-            for task in services:
-                task.cancel()
-            await asyncio.gather(*services, return_exceptions=True)
 
     async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             try:
                 await step()
-            except RedisError as error:
-                log.warning("Redis does not answer: %s. Trying again.", error)
+            except (RedisError, DatabaseError) as error:
+                log.warning("Redis or the database does not answer: %s. Trying again.", error)
                 await asyncio.sleep(0.5)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

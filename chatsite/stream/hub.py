@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 # Below every socket timeout that a Redis client may have, so that an idle read ends by itself.
 _BLOCK_MS = 4000
 _WAITING_SECONDS = 0.5
+_RETRY_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,15 @@ class Hub:
     @asynccontextmanager
     async def follow(self, generation: str, model: str) -> AsyncIterator[Feed]:
         """The feed of a generation, filled from its first entry on."""
-        feed = self._feeds.get(generation)
-        if feed is None:
-            feed = self._feeds[generation] = Feed(generation, model)
-            self._start()
-            await self._wake()
+        known = self._feeds.get(generation)
+        feed = known or Feed(generation, model)
+        # Counted before anything is awaited: one who leaves meanwhile must not take it away.
         feed.followers += 1
         try:
+            if known is None:
+                self._feeds[generation] = feed
+                self._start()
+                await self._wake()
             yield feed
         finally:
             feed.followers -= 1
@@ -153,7 +156,11 @@ class Hub:
                 await step()
             except RedisError as error:
                 log.warning("Redis does not answer: %s. Trying again.", error)
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:
+                # Every open page of this process hangs on these loops.
+                log.exception("the reader of the streams failed; going on")
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _read(self) -> None:
         wanted: dict[Any, Any] = {

@@ -149,6 +149,26 @@ async def test_a_feed_left_and_joined_again_at_once_misses_nothing(
         assert await until_end(feed) == "abccc"
 
 
+async def test_one_who_leaves_at_once_does_not_take_the_feed_away(
+    publisher: Publisher, hub: Hub
+) -> None:
+    async def glance() -> None:
+        async with hub.follow("g", "m"):
+            pass
+
+    async def stay() -> str:
+        async with hub.follow("g", "m") as feed:
+            return await until_end(feed)
+
+    writer = await publisher.open("g", 1)
+    staying = asyncio.create_task(stay())
+    glancing = asyncio.create_task(glance())
+    await glancing
+    await write(publisher, writer, "here")
+    await publisher.end(writer, End("done"))
+    assert await staying == "here"
+
+
 async def test_ranges_merge_what_a_slow_reader_has_not_taken(
     publisher: Publisher, hub: Hub
 ) -> None:
