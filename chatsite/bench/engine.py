@@ -11,10 +11,9 @@ from itertools import pairwise
 
 from chatsite.bench.load import Record, Shape, Turn
 from chatsite.chat import prompt
-from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient
-from chatsite.inference.runner import ModelSpec
+from chatsite.inference.runner import ModelSpec, tuning_of
 
 
 @dataclass
@@ -30,9 +29,7 @@ class _Open:
 @asynccontextmanager
 async def engine(spec: ModelSpec, shape: Shape) -> AsyncIterator[Turn]:
     """An engine child loaded as the inference host loads it, with the remembered tuning."""
-    tuning = await autotune.tune(
-        spec.path, digest=spec.digest, threads=spec.threads, store=spec.tuning_file
-    )
+    tuning = await tuning_of(spec)
     client = EngineClient(spec.name, backend=spec.backend)
     await client.start(
         m.Load(spec.name, str(spec.path), tuning, spec.context, spec.slots, spec.step_target_ms)

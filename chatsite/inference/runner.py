@@ -202,7 +202,10 @@ class ModelRunner:
     async def _one_life(self) -> str:
         """Runs one child to its end; returns why it ended."""
         self.loaded = None
-        tuning = await self._tuning()
+        tuning = await tuning_of(
+            self.spec,
+            lambda progress: self._become("measuring", progress.done / max(progress.total, 1)),
+        )
         self._become("loading", 0.0)
         client = EngineClient(
             self.spec.name,
@@ -229,22 +232,6 @@ class ModelRunner:
         finally:
             self._client = None
             await client.stop()
-
-    async def _tuning(self) -> m.Tuning:
-        if self.spec.backend != "llama":
-            return m.Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
-
-        def on_progress(progress: autotune.TuneProgress) -> None:
-            self._become("measuring", progress.done / max(progress.total, 1))
-
-        return await autotune.tune(
-            self.spec.path,
-            digest=self.spec.digest,
-            threads=self.spec.threads,
-            store=self.spec.tuning_file,
-            name=self.spec.name,
-            on_progress=on_progress,
-        )
 
     # Frames.
 
@@ -283,3 +270,19 @@ class ModelRunner:
             outcome = dataclasses.replace(outcome, ttft_ms=ttft)
         self.effects.ended(running, outcome)
         self.effects.changed()
+
+
+async def tuning_of(
+    spec: ModelSpec, on_progress: Callable[[autotune.TuneProgress], None] | None = None
+) -> m.Tuning:
+    """The settings that this model runs with here; measured at its first load."""
+    if spec.backend != "llama":
+        return m.Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
+    return await autotune.tune(
+        spec.path,
+        digest=spec.digest,
+        threads=spec.threads,
+        store=spec.tuning_file,
+        name=spec.name,
+        on_progress=on_progress,
+    )
