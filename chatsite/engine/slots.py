@@ -112,7 +112,8 @@ class SlotPool:
 
         The idle source itself, where the same conversation goes on (at least half of what it
         holds stays of use); else an empty slot, so that the owner's other conversation is kept
-        too; else the source again if it has half of the prompt; else what was unused longest.
+        too; else the source again if it has half of the prompt; else one of the half that was
+        unused longest, so that slots near the running ones need not be the oldest of all.
         """
         if not (idle := [slot for slot in self.slots if not slot.busy]):
             raise RuntimeError("no idle slot")
@@ -121,10 +122,10 @@ class SlotPool:
             worth = len(source.tokens) if empty else min(len(source.tokens), wanted)
             if common * 2 >= worth:
                 return source
-        if not empty:
-            return min(idle, key=lambda slot: slot.used)
         running = [slot.index for slot in self.slots if slot.busy]
-        return min(empty, key=lambda slot: (_span(running, slot.index), slot.index))
+        by_age = sorted(idle, key=lambda slot: slot.used)
+        candidates = empty or by_age[: (len(by_age) + 1) // 2]
+        return min(candidates, key=lambda slot: (_span(running, slot.index), slot.used, slot.index))
 
 
 def _span(running: Sequence[int], index: int) -> int:

@@ -162,6 +162,18 @@ def test_new_sequences_stay_beside_running_ones():
     assert slots.acquire("e", B).index in {1, 4}
 
 
+def test_a_slot_beside_the_running_ones_need_not_be_the_oldest():
+    slots, memory = pool(8)
+    for number in range(8):
+        talk(slots, memory, f"old{number}", [*A, number])
+    for number in (4, 5, 0, 3, 6, 1, 2, 7):  # used again, in this order
+        talk(slots, memory, f"old{number}", [*A, number])
+    running = [slots.acquire(f"new{number}", B).index for number in range(3)]
+    assert running == [4, 5, 3]
+    # What was used last is never taken for the sake of its place.
+    assert 7 not in running
+
+
 def test_memory_that_refuses_a_cut_is_cleared_and_prefilled_again():
     slots, memory = pool()
     talk(slots, memory, "ann", A)
