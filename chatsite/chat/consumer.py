@@ -20,10 +20,11 @@ from django.utils import translation
 from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
+from chatsite.accounts.sessions import group_of
 from chatsite.chat import identity, serialize
 from chatsite.chat import protocol as p
 from chatsite.chat.follow import Follower, SlowReader
-from chatsite.chat.hints import conversation_changed, user_group
+from chatsite.chat.hints import conversation_changed
 from chatsite.chat.models import OPEN_STATES, Generation, Message
 from chatsite.chat.runtime import runtime
 from chatsite.chat.submit import stop, submit
@@ -52,7 +53,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
         if user is None:
             await self.close(SIGNED_OUT)
             return
-        self.group = user_group(user.pk)
+        self.group = group_of(user.pk)
         try:
             await self.channel_layer.group_add(self.group, self.channel_name)
         except RedisError as error:

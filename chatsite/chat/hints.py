@@ -8,11 +8,9 @@ from typing import Literal
 from channels.layers import get_channel_layer
 from redis.exceptions import RedisError
 
+from chatsite.accounts.sessions import group_of
+
 log = logging.getLogger(__name__)
-
-
-def user_group(user_id: object) -> str:
-    return f"user.{user_id}"
 
 
 async def conversation_changed(
@@ -20,6 +18,6 @@ async def conversation_changed(
 ) -> None:
     message = {"type": "conversation.changed", "conversation": str(conversation), "what": what}
     try:
-        await get_channel_layer().group_send(user_group(user_id), message)
+        await get_channel_layer().group_send(group_of(user_id), message)
     except RedisError as error:
         log.warning("a hint was not sent: %s", error)

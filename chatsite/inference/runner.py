@@ -58,7 +58,6 @@ class Running:
     writer: Writer
     beginning: asyncio.Task[bool]
     first_text_at: float | None = None
-    started: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,9 +239,6 @@ class ModelRunner:
             case m.Step(deltas):
                 for delta in deltas:
                     self._text(delta)
-            case m.Started(id=id):
-                if running := self.running.get(id):
-                    running.started = True
             case m.Finished(id=id, reason=reason, usage=usage):
                 self._deaths, self._has_answered = 0, True
                 cancelled = reason == "cancelled"
