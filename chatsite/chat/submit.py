@@ -38,11 +38,10 @@ async def submit(runtime: Runtime, user: User, command: Send | Edit | Regenerate
             queue_max=settings.ENV.queue_max,
             person_max=settings.ENV.queue_max_per_person,
         )
-    except RedisError as error:
+    except (RedisError, ChatsiteError) as error:
         await sync_to_async(turns.discard)(turn)
-        raise StreamsUnavailable from error
-    except ChatsiteError:
-        await sync_to_async(turns.discard)(turn)
+        if isinstance(error, RedisError):
+            raise StreamsUnavailable from error
         raise
     return turn
 

@@ -102,29 +102,17 @@ class Queue:
             raise TooManyRequests(limit=person_max)
         return int(answer)
 
-    async def place(self, model: str, id: str) -> int | None:
-        """How many stand before it; None when it does not wait (any more)."""
-        rank = await self._redis.zrank(f"{PREFIX}queue:{model}", id)
-        return None if rank is None else int(rank)
-
     async def places(self, waiting: list[tuple[str, str]]) -> list[int | None]:
-        """`place` of many (model, id) pairs in one round trip."""
+        """How many stand before each (model, id); None for what does not wait (any more)."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for model, id in waiting:
                 pipe.zrank(f"{PREFIX}queue:{model}", id)
             return [None if rank is None else int(rank) for rank in await pipe.execute()]
 
-    async def length(self, model: str) -> int:
-        return int(await self._redis.zcard(f"{PREFIX}queue:{model}"))
-
     async def models(self) -> list[str]:
         """Models that somebody waits for (or did a moment ago)."""
         members: Any = await self._redis.smembers(f"{PREFIX}models")  # type: ignore[misc]
         return sorted(member.decode() for member in members)
-
-    async def waiting(self, model: str) -> list[str]:
-        """Ids in line, first to be served first."""
-        return [id.decode() for id in await self._redis.zrange(f"{PREFIX}queue:{model}", 0, -1)]
 
     async def state(self, id: str) -> JobState:
         """Where a job stands, and whether somebody asked for its end."""

@@ -116,3 +116,21 @@ export function randomId() {
     .map((byte) => byte.toString(16).padStart(2, "0"))
     .join("");
 }
+
+/**
+ * Awaits what the server may refuse, and says in `notice` if it does.
+ * @param {HTMLElement} notice
+ * @param {Promise<unknown>} work
+ * @returns {Promise<boolean>} whether it was done
+ */
+export async function attempt(notice, work) {
+  notice.hidden = true;
+  try {
+    await work;
+    return true;
+  } catch (error) {
+    notice.textContent = error instanceof Error ? error.message : String(error);
+    notice.hidden = false;
+    return false;
+  }
+}

@@ -1,6 +1,6 @@
 /** The list of conversations: by day, with rename and delete, and more while one scrolls. */
 import { confirm, openMenu } from "./dialogs.js";
-import { byId, h, icon } from "./dom.js";
+import { attempt, byId, h, icon } from "./dom.js";
 import { byDay } from "./groups.js";
 import { fill, gettext, month } from "./i18n.js";
 
@@ -212,15 +212,7 @@ export class Sidebar {
   /**
    * @param {Promise<unknown>} work that the server may refuse
    */
-  async #attempt(work) {
-    this.#problem.hidden = true;
-    try {
-      await work;
-      return true;
-    } catch (error) {
-      this.#problem.textContent = error instanceof Error ? error.message : String(error);
-      this.#problem.hidden = false;
-      return false;
-    }
+  #attempt(work) {
+    return attempt(this.#problem, work);
   }
 }

@@ -1,6 +1,6 @@
 /** One message in the document, with what one can do with it. */
 import { AnswerBody } from "./answer-body.js";
-import { copyFrom, h, icon, iconButton } from "./dom.js";
+import { attempt, copyFrom, h, icon, iconButton } from "./dom.js";
 import { fill, gettext, dateTime } from "./i18n.js";
 import { endText, figures, waitingText } from "./status.js";
 import { isOpen } from "./thread.js";
@@ -31,16 +31,8 @@ class Turn {
    * Does something that the server may refuse, and says so in place if it does.
    * @param {Promise<unknown>} work
    */
-  async attempt(work) {
-    this.#problem.hidden = true;
-    try {
-      await work;
-      return true;
-    } catch (error) {
-      this.#problem.textContent = error instanceof Error ? error.message : String(error);
-      this.#problem.hidden = false;
-      return false;
-    }
+  attempt(work) {
+    return attempt(this.#problem, work);
   }
 
   /**

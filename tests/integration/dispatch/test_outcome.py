@@ -127,10 +127,10 @@ async def test_the_reaper_queues_what_was_saved_but_not_queued(
     turn: turns.Turn, queue: Queue, publisher: Publisher
 ) -> None:
     await reap(queue, publisher)
-    assert await queue.length("tiny:latest") == 0
+    assert await queue.places([("tiny:latest", str(turn.generation.pk))]) == [None]
     await grown_old(turn)
     await reap(queue, publisher)
-    assert await queue.waiting("tiny:latest") == [str(turn.generation.pk)]
+    assert await queue.places([("tiny:latest", str(turn.generation.pk))]) == [0]
 
 
 async def test_the_reaper_ends_what_nobody_holds_and_keeps_its_text(
