@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import msgspec
 
-from chatsite.engine.messages import ChatMessage, SamplingParams
+from chatsite.engine.messages import (
+    CHAT,
+    ChatMessage,
+    Embed,
+    Priority,
+    PromptOptions,
+    SamplingParams,
+)
 
 
 class Job(msgspec.Struct, frozen=True):
     """One answer to be made. ``id`` is the generation's; ``owner`` the person's id as text;
-    ``model`` the name as people see it; ``queued_at`` in seconds since the epoch. MessagePack in
-    the hash ``job:<id>``."""
+    ``model`` the name as people see it; ``queued_at`` in seconds since the epoch. With ``embed``
+    vectors are wanted, and nothing but its inputs counts. MessagePack in the hash
+    ``job:<id>``."""
 
     id: str
     owner: str
@@ -18,3 +26,6 @@ class Job(msgspec.Struct, frozen=True):
     messages: tuple[ChatMessage, ...]
     queued_at: float
     params: SamplingParams = SamplingParams()
+    options: PromptOptions = PromptOptions()
+    priority: Priority = CHAT
+    embed: Embed | None = None

@@ -6,18 +6,41 @@ The host writes `ToChild`, the child writes `ToHost`. Structs are frozen: a fram
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
-class ChatMessage(msgspec.Struct, frozen=True):
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made; ``arguments`` is the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``reasoning`` and ``tool_calls`` belong to answers; ``tool_call_id`` and ``tool_name`` say
+    which call a message of role ``tool`` answers."""
+
     role: Role
     content: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call; ``parameters`` is the JSON schema of its arguments."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    description: str = ""
+    parameters: dict[str, Any] = {}
 
 
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -26,13 +49,17 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and penalties of
     1 (repeat) or 0 (presence, frequency) switch the stage off. ``repeat_last_n`` is in
     tokens, -1 for the whole context. ``seed`` None draws one. ``max_tokens`` None means
-    up to the end of the context.
+    up to the end of the context. Before ``min_tokens`` the answer can't end by itself.
+    ``logit_bias`` is (token, bias) pairs. ``top_logprobs`` None gives no log probabilities, a
+    number those of each token and of that many of its likeliest rivals. The answer keeps to
+    ``json_schema`` (JSON mode is ``{"type": "object"}``), or else to ``grammar`` (GBNF).
     """
 
     temperature: Annotated[float, Meta(ge=0, le=5)] = 0.6
     top_k: Annotated[int, Meta(ge=0, le=1_000_000)] = 40
     top_p: Annotated[float, Meta(gt=0, le=1)] = 0.9
     min_p: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    typical_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] = 1.0
     repeat_last_n: Annotated[int, Meta(ge=-1, le=1_000_000)] = 64
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
@@ -43,6 +70,59 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     ] = ()
     max_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
     ignore_eos: bool = False
+    min_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    logit_bias: Annotated[
+        tuple[
+            tuple[Annotated[int, Meta(ge=0, lt=2**31)], Annotated[float, Meta(ge=-100, le=100)]],
+            ...,
+        ],
+        Meta(max_length=1024),
+    ] = ()
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    json_schema: dict[str, Any] | None = None
+    grammar: Annotated[str, Meta(max_length=100_000)] = ""
+
+
+class PromptOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How messages become a prompt.
+
+    ``tool_choice`` is ``auto``, ``none``, ``required``, or the name of one of ``tools``.
+    ``think`` None leaves reasoning to the template. ``raw`` is continued as it is, without
+    template or messages, and with ``suffix`` the text in between is asked for. What does not
+    fit the context is an error, or with ``keep_latest`` the oldest messages are left out and
+    the frame `Started` says how many. The first ``administered`` messages are an
+    administrator's: their tokens alone may be shared between owners. ``template`` replaces the
+    model's own chat template (jinja2).
+    """
+
+    tools: Annotated[tuple[Tool, ...], Meta(max_length=128)] = ()
+    tool_choice: str = "auto"
+    think: bool | None = None
+    raw: str | None = None
+    suffix: str = ""
+    overflow: Literal["error", "keep_latest"] = "error"
+    administered: Annotated[int, Meta(ge=0)] = 0
+    template: str = ""
+
+
+Priority = Literal[0, 1, 2]
+# Who goes first, within what fairness between people leaves.
+CHAT: Final = 0
+API: Final = 1
+BACKGROUND: Final = 2
+
+
+class OutputSyntax(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a model marks reasoning and tool calls in its text: see `output.py`, which reads it.
+    Answers begin with ``think_open`` even where the template wrote it, so that text says by
+    itself where its reasoning is. Empty strings: the model has no such thing."""
+
+    think_open: str = ""
+    think_close: str = ""
+    tools: Literal["", "hermes", "llama", "mistral"] = ""
+
+
+PLAIN: Final = OutputSyntax()
 
 
 class Tuning(msgspec.Struct, frozen=True):
@@ -80,6 +160,18 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     params: SamplingParams = SamplingParams()
     prefix: str = ""
     generated: int = 0
+    options: PromptOptions = PromptOptions()
+    priority: Priority = CHAT
+
+
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Vectors of ``inputs``, each of at most a context's tokens: longer ones are cut with
+    ``truncate``, else the request fails with ``context_length_exceeded``."""
+
+    id: str
+    owner: str
+    inputs: Annotated[tuple[str | tuple[int, ...], ...], Meta(max_length=2048)]
+    truncate: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -90,7 +182,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     pass
 
 
-ToChild = Load | Generate | Cancel | Shutdown
+ToChild = Load | Generate | Embed | Cancel | Shutdown
 
 
 # Child to host.
@@ -113,6 +205,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     template_source: Literal["gguf", "fallback"]
     load_ms: float
     rss_bytes: int
+    syntax: OutputSyntax = PLAIN
+    embedding_size: int = 0
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -126,14 +220,27 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     id: str
     prompt_tokens: int
     cached_tokens: int
+    left_out: int = 0
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """Natural logarithm of a token's probability before sampling stages; ``piece`` is its bytes,
+    ``top`` the likeliest tokens, best first."""
+
+    token: int
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[int, bytes, float], ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
-    """Text that one step added to one sequence; ``tokens`` that it took."""
+    """Text that one step added to one sequence; ``tokens`` that it took, and their
+    ``logprobs`` if they were asked for."""
 
     id: str
     text: str
     tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):
@@ -146,7 +253,8 @@ class Usage(msgspec.Struct, frozen=True):
     """Tokens and milliseconds of one generation inside the child.
 
     ``queue_ms`` is arrival to slot, ``prefill_ms`` slot to first token, ``decode_ms`` first
-    token to last.
+    token to last. Of ``drafted`` tokens, guessed from the text so far, ``accepted`` were right.
+    ``left_out`` messages did not fit the context.
     """
 
     prompt_tokens: int
@@ -155,6 +263,9 @@ class Usage(msgspec.Struct, frozen=True):
     queue_ms: float
     prefill_ms: float
     decode_ms: float
+    drafted: int = 0
+    accepted: int = 0
+    left_out: int = 0
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -163,6 +274,16 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     id: str
     reason: FinishReason
     usage: Usage
+
+
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    """The last frame of an `Embed`: vectors of ``size`` little-endian float32 each, L2
+    normalised, one after another in the order of the inputs; ``tokens`` of all inputs."""
+
+    id: str
+    vectors: bytes
+    size: int
+    tokens: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -176,4 +297,4 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     details: dict[str, int] = {}
 
 
-ToHost = Loading | Loaded | LoadFailed | Started | Step | Finished | Failed
+ToHost = Loading | Loaded | LoadFailed | Started | Step | Finished | Embedded | Failed

@@ -173,7 +173,7 @@ class Host:
     async def _begin(self, runner: ModelRunner, lease: Lease) -> None:
         id = lease.job.id
         try:
-            writer = await self._publisher.open(id, lease.attempt)
+            writer = await self._publisher.open(id, lease.attempt, runner.syntax)
         except FencedOff:
             log.warning("generation %s: a later attempt has it", id)
             return
@@ -211,7 +211,13 @@ class Host:
             await asyncio.wait([running.beginning])
             while True:
                 try:
+                    if running.vectors is not None:
+                        await self._publisher.vectors(running.writer, running.vectors)
+                        running.vectors = None
                     await outcomes.conclude(self._queue, self._publisher, running.writer, outcome)
+                    return
+                except FencedOff:
+                    log.warning("generation %s: a later attempt has it", id)
                     return
                 except (RedisError, DatabaseError) as error:
                     log.error("the end of generation %s can't be saved yet: %s", id, error)

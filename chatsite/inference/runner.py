@@ -23,6 +23,7 @@ from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.inference.status import ModelState, ModelStatus
+from chatsite.stream.messages import Vectors
 from chatsite.stream.publish import Publisher, Writer
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Running:
     writer: Writer
     beginning: asyncio.Task[bool]
     first_text_at: float | None = None
+    vectors: Vectors | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ class ModelRunner:
     def idle(self) -> bool:
         return not self.running
 
+    @property
+    def syntax(self) -> m.OutputSyntax:
+        return self.loaded.syntax if self.loaded else m.PLAIN
+
     def status(self, name: str) -> ModelStatus:
         return ModelStatus(
             name=name,
@@ -128,13 +134,15 @@ class ModelRunner:
         job = running.lease.job
         self.running[job.id] = running
         self.last_used = time.monotonic()
-        frame = m.Generate(
+        frame: m.Generate | m.Embed = job.embed or m.Generate(
             id=job.id,
             owner=job.owner,
             messages=job.messages,
             params=job.params,
             prefix=running.writer.full_text(),
             generated=running.writer.tokens,
+            options=job.options,
+            priority=job.priority,
         )
         await self._send(frame)
 
@@ -244,6 +252,12 @@ class ModelRunner:
                 cancelled = reason == "cancelled"
                 state = GenerationState.CANCELLED if cancelled else GenerationState.DONE
                 self._end(id, Outcome(state, finish_reason=reason, usage=usage))
+            case m.Embedded(id=id, vectors=vectors, size=size, tokens=tokens):
+                self._deaths, self._has_answered = 0, True
+                if id in self.running:
+                    self.running[id].vectors = Vectors(vectors, size, tokens)
+                usage = m.Usage(tokens, 0, 0, 0.0, 0.0, 0.0)
+                self._end(id, Outcome(GenerationState.DONE, finish_reason="stop", usage=usage))
             case m.Failed(id=id, code=code, message=message, details=details):
                 error = {"code": code, "message": message, "permanent": True, **details}
                 self._end(id, Outcome(GenerationState.FAILED, error=error))
@@ -254,7 +268,7 @@ class ModelRunner:
             return
         if running.first_text_at is None:
             running.first_text_at = time.time()
-        self.effects.publisher.append(running.writer, delta.text, delta.tokens)
+        self.effects.publisher.append(running.writer, delta.text, delta.tokens, delta.logprobs)
 
     def _end(self, id: str, outcome: Outcome) -> None:
         running = self.running.pop(id, None)

@@ -18,7 +18,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from chatsite.stream.messages import End, Fence, Text
+from chatsite.engine.messages import PLAIN, OutputSyntax, TokenLogprob
+from chatsite.stream.messages import End, Fence, Text, Vectors
 from chatsite.stream.publish import decode_entry, stream_key
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,9 @@ class Feed:
     model: str
     texts: list[str] = field(default_factory=list)
     attempt: int = 0
+    syntax: OutputSyntax = PLAIN
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    vectors: Vectors | None = None
     end: End | None = None
     place: Place | None = None
     last_id: bytes = b"0-0"
@@ -82,11 +86,17 @@ class Feed:
         self.last_id = id
         attempt, _, _ = id.partition(b"-")
         match decode_entry(data):
-            case Fence():
+            case Fence(syntax):
                 self.attempt = int(attempt)
+                self.syntax = syntax
                 self.place = None
             case Text() as entry:
                 self.texts.append(entry.text)
+                self.logprobs += entry.logprobs
+            case Vectors() as vectors:
+                # An entry without text, so that cursors count all entries.
+                self.texts.append("")
+                self.vectors = vectors
             case End() as end:
                 self.end = end
 

@@ -12,11 +12,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from chatsite.engine.messages import PLAIN, OutputSyntax, TokenLogprob
+
 EndState = Literal["done", "failed", "cancelled", "interrupted"]
 
 
 class Fence(msgspec.Struct, frozen=True, tag="f"):
-    """First entry of an attempt: whoever wrote under an earlier one is now refused."""
+    """First entry of an attempt: whoever wrote under an earlier one is now refused. ``syntax``
+    is how the model that writes now marks reasoning and tool calls."""
+
+    syntax: OutputSyntax = PLAIN
 
 
 class Text(msgspec.Struct, frozen=True, tag="t"):
@@ -24,6 +29,15 @@ class Text(msgspec.Struct, frozen=True, tag="t"):
 
     text: str
     tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Vectors(msgspec.Struct, frozen=True, tag="v"):
+    """The result of an embedding request, as in `engine.messages.Embedded`."""
+
+    vectors: bytes
+    size: int
+    tokens: int
 
 
 class End(msgspec.Struct, frozen=True, tag="e"):
@@ -36,4 +50,4 @@ class End(msgspec.Struct, frozen=True, tag="e"):
     timings: dict[str, float] = {}
 
 
-Entry = Fence | Text | End
+Entry = Fence | Text | Vectors | End

@@ -10,7 +10,8 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from chatsite.stream.messages import End, Entry, Fence, Text
+from chatsite.engine.messages import PLAIN, OutputSyntax, TokenLogprob
+from chatsite.stream.messages import End, Entry, Fence, Text, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Writer:
     seq: int = 0
     pending: str = ""
     pending_tokens: int = 0
+    pending_logprobs: list[TokenLogprob] = field(default_factory=list)
     fenced_off: bool = False
 
     def full_text(self) -> str:
@@ -60,15 +62,16 @@ class Publisher:
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
 
-    async def open(self, generation: str, attempt: int) -> Writer:
-        """Fences off earlier attempts, then reads what they wrote: that text stays.
+    async def open(self, generation: str, attempt: int, syntax: OutputSyntax = PLAIN) -> Writer:
+        """Fences off earlier attempts, then reads what they wrote: that text stays. ``syntax``
+        tells readers how the model marks what it writes.
 
         Raises `FencedOff` if a later attempt was here already.
         """
         key = stream_key(generation)
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.xadd(key, {"e": encode(Fence())}, id=f"{attempt}-0")
+                pipe.xadd(key, {"e": encode(Fence(syntax))}, id=f"{attempt}-0")
                 pipe.expire(key, _OPEN_TTL_SECONDS)
                 if attempt > 1:
                     pipe.xrange(key)
@@ -85,12 +88,15 @@ class Publisher:
                 writer.seq = int(id.partition(b"-")[2])
         return writer
 
-    def append(self, writer: Writer, text: str, tokens: int) -> None:
+    def append(
+        self, writer: Writer, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...] = ()
+    ) -> None:
         """Takes text now, writes it with the next flush."""
         writer.text.append(text)
         writer.tokens += tokens
         writer.pending += text
         writer.pending_tokens += tokens
+        writer.pending_logprobs += logprobs
         self._dirty[writer.generation] = writer
         self._wake.set()
 
@@ -115,7 +121,7 @@ class Publisher:
             self._dirty.clear()
             if not writers:
                 return
-            sent = [Text(w.pending, w.pending_tokens) for w in writers]
+            sent = [Text(w.pending, w.pending_tokens, tuple(w.pending_logprobs)) for w in writers]
             try:
                 # A transaction, so that a reader that waits is woken once and gets all of it.
                 async with self._redis.pipeline(transaction=len(writers) > 1) as pipe:
@@ -143,6 +149,7 @@ class Publisher:
             writer.seq += 1
             writer.pending = writer.pending[len(held.text) :]
             writer.pending_tokens -= held.tokens
+            del writer.pending_logprobs[: len(held.logprobs)]
 
     async def _own_entry(self, writer: Writer) -> Text | None:
         """The entry under the refused ID if it is the newest: an earlier try of ours arrived
@@ -153,6 +160,18 @@ class Publisher:
             return None
         entry = decode_entry(newest[0][1][b"e"])
         return entry if isinstance(entry, Text) else None
+
+    async def vectors(self, writer: Writer, vectors: Vectors) -> None:
+        """Writes the result of an embedding request; its end follows.
+
+        Raises `FencedOff` if a later attempt writes this stream.
+        """
+        id = f"{writer.attempt}-{writer.seq + 1}"
+        try:
+            await self._redis.xadd(stream_key(writer.generation), {"e": encode(vectors)}, id=id)
+        except ResponseError as error:
+            raise FencedOff(writer.generation) from error
+        writer.seq += 1
 
     async def end(self, writer: Writer, end: End) -> None:
         """Writes the rest of the text and the last entry. Call it after SQL has both.
