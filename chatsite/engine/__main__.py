@@ -61,7 +61,9 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
     began = time.perf_counter()
     try:
         backend = open_backend(load, _progress(emit))
-        engine = Engine(backend, emit, step_target_ms=load.step_target_ms)
+        engine = Engine(
+            backend, emit, step_target_ms=load.step_target_ms, cache_bytes=load.cache_bytes
+        )
         engine.warm_up()
     except (LoadError, OSError, RuntimeError, MemoryError) as error:
         log.error("loading failed: %s", error)

@@ -97,6 +97,19 @@ class Memory(Protocol):
         """Copies all of ``source`` into ``target``, which must be clear."""
         ...
 
+    def size(self, slot: int) -> int:
+        """Bytes that `save` would give."""
+        ...
+
+    def save(self, slot: int) -> memoryview | None:
+        """All that the slot holds, for `restore` in this process; None where it can't be had."""
+        ...
+
+    def restore(self, slot: int, data: memoryview) -> bool:
+        """Reads a saved sequence into a clear slot. False: the slot's state is unknown and must
+        be cleared."""
+        ...
+
 
 class Sampler(Protocol):
     """Chain of one sequence, with its seed and its memory of recent tokens."""

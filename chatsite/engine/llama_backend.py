@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import llama_cpp
+import numpy as np
 
 from chatsite.engine.backend import Chunk, Decoded, Facts, LoadError
 from chatsite.engine.llama_sampler import LlamaSampler
@@ -56,6 +57,7 @@ class _Log:
 
 class LlamaMemory:
     def __init__(self, context: int, window: int) -> None:
+        self._context = context
         self._memory = lib.llama_get_memory(context)
         self._window = window
 
@@ -74,6 +76,23 @@ class LlamaMemory:
 
     def copy(self, source: int, target: int) -> None:
         lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def size(self, slot: int) -> int:
+        return int(lib.llama_state_seq_get_size(self._context, slot))
+
+    def save(self, slot: int) -> memoryview | None:
+        data = np.empty(self.size(slot), dtype=np.uint8)
+        written = lib.llama_state_seq_get_data(self._context, _bytes_of(data), data.size, slot)
+        return memoryview(data.data) if written == data.size else None
+
+    def restore(self, slot: int, data: memoryview) -> bool:
+        array = np.frombuffer(data, dtype=np.uint8)
+        read = lib.llama_state_seq_set_data(self._context, _bytes_of(array), array.size, slot)
+        return bool(read == array.size)
+
+
+def _bytes_of(array: np.ndarray) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 class LlamaBackend:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from chatsite.engine.backend import Backend, Chunk, Decoded
@@ -19,9 +20,11 @@ from chatsite.engine.messages import (
     ToHost,
 )
 from chatsite.engine.prompt import Prompt
-from chatsite.engine.scheduler import Part, Scheduler
+from chatsite.engine.ram_tier import RamTier
+from chatsite.engine.scheduler import MIN_CHUNK, Part, Scheduler
 from chatsite.engine.sequence import Sequence
 from chatsite.engine.slots import SlotPool
+from chatsite.engine.speculation import choose
 from chatsite.engine.speed import SpeedMeter
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,16 @@ MAX_FAULTS = 3
 Item = Prompt | Cancel | Failed | None
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """``tokens`` that one step gave a sequence; all but the last of them had been guessed, among
+    ``drafted`` guesses."""
+
+    sequence: Sequence
+    tokens: list[int]
+    drafted: int
+
+
 class Engine:
     """``emit`` sends a frame to the host; ``clock`` is in seconds and only measures."""
 
@@ -42,6 +55,7 @@ class Engine:
         emit: Callable[[ToHost], None],
         *,
         step_target_ms: float,
+        cache_bytes: int = 0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         facts = backend.facts
@@ -49,7 +63,10 @@ class Engine:
         self._emit_frame = emit
         self._clock = clock
         self._context = facts.context
-        self._slots = SlotPool(backend.memory, facts.slots, can_cut=facts.can_cut)
+        tier = RamTier(cache_bytes)
+        self._slots = SlotPool(backend.memory, facts.slots, can_cut=facts.can_cut, tier=tier)
+        # Rejected guesses must be cut out of the memory again.
+        self._may_guess = facts.can_cut
         self._scheduler = Scheduler(max_rows=facts.max_rows, step_target_ms=step_target_ms)
         self._speed = SpeedMeter()
         self._sequences: dict[str, Sequence] = {}
@@ -64,9 +81,10 @@ class Engine:
         parts = self._schedule()
         began = self._clock()
         if parts and self._decode(parts):
-            tokens = self._sample(parts)
+            sampled = self._sample(parts)
             self._measure(parts, began)
-            self._emit(tokens)
+            self._emit(sampled)
+            self._settle(sampled)
 
     # Requests.
 
@@ -79,7 +97,7 @@ class Engine:
             log.error("request %s is here already; the second one is ignored", prompt.id)
             return
         sequence = self._sequences[prompt.id] = Sequence(prompt)
-        self._scheduler.enqueue(prompt.id)
+        self._scheduler.enqueue(prompt.id, priority=prompt.priority)
         if sequence.full(self._context):  # by the text of an earlier attempt
             self._finish(sequence, "length")
 
@@ -131,25 +149,43 @@ class Engine:
             if self._short_of_memory:
                 break
             self._start(self._sequences[id])
+        if self._may_guess:
+            self._guess()
         parts = self._scheduler.plan(self._speed)
         suspects = tuple(part for part in parts if self._sequences[part.id].faults)
         return suspects[:1] or parts
 
     def _start(self, sequence: Sequence) -> None:
-        slot = self._slots.acquire(sequence.prompt.owner, sequence.tokens)
+        prompt = sequence.prompt
+        slot = self._slots.acquire(prompt.owner, sequence.tokens, prompt.shared)
         sequence.slot = slot
-        self._scheduler.start(sequence.id, slot.index, sequence.pending)
+        self._scheduler.start(sequence.id, slot.index, sequence.pending, prompt.owner)
         if sequence.started is None:
             sequence.started = self._clock()
             sequence.cached = min(len(slot.tokens), sequence.prompt.prompt_tokens)
             sequence.sampler = self._backend.sampler(sequence.prompt.params, sequence.tokens)
             self._emit_frame(Started(sequence.id, sequence.prompt.prompt_tokens, sequence.cached))
 
+    def _guess(self) -> None:
+        """Lets the sequences that decode guess ahead, where that pays."""
+        decoding = self._scheduler.decoding
+        vocabulary = self._backend.vocabulary
+        candidates = [self._sequences[id].guess(vocabulary, self._context) for id in decoding]
+        room = self._backend.facts.max_rows - len(decoding) - MIN_CHUNK
+        chosen = choose(candidates, len(decoding), self._speed.costs(len(decoding)), room)
+        for id in decoding:
+            sequence = self._sequences[id]
+            length = 0 if sequence.faults else chosen.get(id, 0)
+            del sequence.draft[length:]
+            self._scheduler.draft(id, length)
+
     def _decode(self, parts: Collection[Part]) -> bool:
         chunks = []
         for part in parts:
-            tokens, start = self._sequences[part.id].tokens, self._start_of(part)
-            chunks.append(Chunk(part.slot, start, tokens[start : start + part.count], part.outputs))
+            sequence, start = self._sequences[part.id], self._start_of(part)
+            tokens = sequence.tokens[start : start + part.count]
+            tokens += sequence.draft[: part.count - len(tokens)]
+            chunks.append(Chunk(part.slot, start, tokens, part.outputs))
         outcome = self._backend.decode(chunks)
         if outcome is not Decoded.OK:
             self._recover(outcome, parts)
@@ -163,29 +199,48 @@ class Engine:
     def _start_of(self, part: Part) -> int:
         return len(self._slots.slots[part.slot].tokens)
 
-    def _sample(self, parts: Collection[Part]) -> list[tuple[Sequence, int]]:
+    def _sample(self, parts: Collection[Part]) -> list[Sampled]:
+        """From the last row of each part; with guesses, row by row while they were right."""
         sampled, row = [], 0
         for part in parts:
             row += part.count
             sequence = self._sequences[part.id]
             if part.outputs and sequence.sampler is not None:
-                sampled.append((sequence, sequence.sampler.sample(row - 1)))
+                first = row - part.outputs
+                tokens = [sequence.sampler.sample(first)]
+                for guessed in sequence.draft:
+                    if tokens[-1] != guessed:
+                        break
+                    first += 1
+                    tokens.append(sequence.sampler.sample(first))
+                sampled.append(Sampled(sequence, tokens, len(sequence.draft)))
         return sampled
 
     def _measure(self, parts: Collection[Part], began: float) -> None:
-        decoding = sum(1 for part in parts if part.count == part.outputs)
+        counts = [part.count for part in parts if part.count == part.outputs]
         prefilled = sum(part.count for part in parts if part.count > part.outputs)
-        self._speed.record(decoding, prefilled, (self._clock() - began) * 1e3)
+        self._speed.record(
+            len(counts),
+            prefilled,
+            (self._clock() - began) * 1e3,
+            drafted=sum(counts) - len(counts),
+            passes=len(set(counts)),
+        )
 
-    def _emit(self, sampled: Collection[tuple[Sequence, int]]) -> None:
+    def _emit(self, sampled: Collection[Sampled]) -> None:
         """All text of the step in one frame, then the ends."""
         now = self._clock()
         deltas: list[Delta] = []
         ended: list[tuple[Sequence, FinishReason]] = []
-        for sequence, token in sampled:
+        for one in sampled:
+            sequence, text, reason = one.sequence, "", None
             if sequence.first_token is None:
                 sequence.first_token = now
-            text, reason = sequence.take(token, self._backend.vocabulary, self._context)
+            for token in one.tokens:
+                more, reason = sequence.take(token, self._backend.vocabulary, self._context)
+                text += more
+                if reason:
+                    break
             if delta := sequence.delta(text):
                 deltas.append(delta)
             if reason:
@@ -196,6 +251,20 @@ class Engine:
             self._emit_frame(Step(tuple(deltas)))
         for sequence, reason in ended:
             self._finish(sequence, reason)
+
+    def _settle(self, sampled: Collection[Sampled]) -> None:
+        """Guesses that were wrong leave the memory."""
+        for one in sampled:
+            sequence, right = one.sequence, len(one.tokens) - 1
+            sequence.acceptance.record(one.drafted, right)
+            sequence.drafted += one.drafted
+            sequence.accepted += right
+            sequence.draft = []
+            slot = sequence.slot
+            if one.drafted > right and slot is not None:
+                self._slots.rewind(slot, len(slot.tokens) - (one.drafted - right))
+                if sequence.id in self._sequences:
+                    self._scheduler.restart(sequence.id, sequence.pending)
 
     # Ends and failures.
 
@@ -229,6 +298,7 @@ class Engine:
             sequence = self._sequences[part.id]
             slot = self._slots.slots[part.slot]
             sequence.faults += 1
+            sequence.draft = []
             if sequence.faults >= MAX_FAULTS:
                 self._fail(sequence, f"The model could not compute this answer: {outcome.value}.")
             else:
@@ -247,9 +317,8 @@ class Engine:
         sequence = self._sequences[victim]
         log.info("request %s gives up its slot for the others", victim)
         if sequence.slot:
-            self._slots.clear(sequence.slot)
-            self._slots.release(sequence.slot)
-            sequence.slot = None
+            self._slots.give_up(sequence.slot)
+            sequence.slot, sequence.draft = None, []
         self._scheduler.remove(victim)
-        self._scheduler.enqueue(victim, first=True)
+        self._scheduler.enqueue(victim, priority=sequence.prompt.priority, first=True)
         self._short_of_memory = True

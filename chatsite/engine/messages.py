@@ -139,7 +139,8 @@ class Tuning(msgspec.Struct, frozen=True):
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """The first frame. ``context`` is in tokens per slot, capped by what the model was
-    trained on; ``step_target_ms`` bounds one engine step."""
+    trained on; ``step_target_ms`` bounds one engine step; ``cache_bytes`` is the RAM for
+    conversations that lost their slot."""
 
     name: str
     path: str
@@ -147,6 +148,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     context: Annotated[int, Meta(ge=64)]
     slots: Annotated[int, Meta(ge=1, le=256)]
     step_target_ms: Annotated[float, Meta(gt=0)]
+    cache_bytes: Annotated[int, Meta(ge=0)] = 0
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from chatsite.engine.backend import Vocabulary
-from chatsite.engine.messages import ChatMessage, Generate, SamplingParams
+from chatsite.engine.messages import CHAT, ChatMessage, Generate, Priority, SamplingParams
 from chatsite.engine.template import ChatTemplate
 
 # What a template writes as a marker of turns. Reasoning tags are none: templates look for them
@@ -43,6 +43,8 @@ class Prompt:
     stops: tuple[str, ...]
     generated: int
     arrived: float
+    shared: int = 0
+    priority: Priority = CHAT
 
 
 class ControlFinder:
@@ -101,6 +103,7 @@ class PromptBuilder:
             stops=request.params.stop + self._template.stops,
             generated=request.generated,
             arrived=arrived,
+            priority=request.priority,
         )
 
     def build(self, messages: Sequence[ChatMessage], prefix: str = "") -> tuple[list[int], int]:

@@ -1,17 +1,19 @@
 """What one engine step computes. Pure: no clock, no I/O, no threads, no model.
 
 Each sequence with a slot has ``pending`` tokens that are not in the KV memory yet: one for a
-sequence that is decoding (the token sampled last; more with drafts), the rest of the prompt for
+sequence that is decoding (the token sampled last; more with guesses), the rest of the prompt for
 one that is prefilling. A step decodes all that can decode, and fills what time is left until
-the step target with prompt chunks, shortest remaining prompt first.
+the step target with prompt chunks: people's chats before programs before background work, each
+owner's first prompt before anybody's second, then the shortest remaining prompt.
 
 Ageing: every prompt token that others prefill while a sequence waits counts against its own
-length, so a prompt of n tokens is overtaken by n tokens at most, and none starves.
+length, and who has been passed by as many tokens as it has itself is next. So a prompt of n
+tokens is overtaken by about n tokens, whatever comes, and none starves.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +39,8 @@ class Work:
     slot: int
     pending: int
     started: int
+    owner: str = ""
+    priority: int = 0
     decoding: bool = False
     passed: int = 0
 
@@ -55,7 +59,7 @@ class Scheduler:
     def __init__(self, *, max_rows: int, step_target_ms: float) -> None:
         self._max_rows = max_rows
         self._target_ms = step_target_ms
-        self._waiting: deque[str] = deque()
+        self._waiting: dict[str, int] = {}  # priorities, in the order of arrival
         self._running: dict[str, Work] = {}
         self._started = 0
 
@@ -67,27 +71,37 @@ class Scheduler:
 
     @property
     def next_waiting(self) -> str | None:
-        """First come, first served: the queue in front of the engine already was fair."""
-        return self._waiting[0] if self._waiting else None
+        """First come, first served within a priority: the queue in front of the engine already
+        was fair."""
+        return min(self._waiting, key=self._waiting.__getitem__, default=None)
 
-    def enqueue(self, id: str, *, first: bool = False) -> None:
+    @property
+    def decoding(self) -> list[str]:
+        """Sequences that wait for their next token."""
+        return [work.id for work in self._running.values() if work.decoding]
+
+    def enqueue(self, id: str, *, priority: int = 0, first: bool = False) -> None:
         if first:
-            self._waiting.appendleft(id)
+            self._waiting = {id: priority, **self._waiting}
         else:
-            self._waiting.append(id)
+            self._waiting[id] = priority
 
-    def start(self, id: str, slot: int, pending: int) -> None:
+    def start(self, id: str, slot: int, pending: int, owner: str = "") -> None:
         """``id``, the next waiting one, got a slot and has ``pending`` tokens to prefill."""
-        self._waiting.remove(id)
+        priority = self._waiting.pop(id)
         self._started += 1
-        self._running[id] = Work(id, slot, pending, self._started)
+        self._running[id] = Work(id, slot, pending, self._started, owner, priority)
 
     def remove(self, id: str) -> None:
         """The sequence ended, was cancelled, or lost its slot."""
-        if self._running.pop(id, None) is None and id in self._waiting:
-            self._waiting.remove(id)
+        if self._running.pop(id, None) is None:
+            self._waiting.pop(id, None)
 
     # Steps.
+
+    def draft(self, id: str, tokens: int) -> None:
+        """``tokens`` guessed ones are decoded behind the last one of a decoding sequence."""
+        self._running[id].pending = 1 + tokens
 
     def plan(self, speed: Speed) -> tuple[Part, ...]:
         """The parts of the next step in the order of their slots: llama.cpp computes rows of
@@ -112,10 +126,10 @@ class Scheduler:
             if work.id not in chosen:
                 work.passed += prefilled
 
-    def sampled(self, id: str, tokens: int = 1) -> None:
-        """``tokens`` new tokens wait to be decoded."""
+    def sampled(self, id: str) -> None:
+        """A new token waits to be decoded."""
         work = self._running[id]
-        work.pending, work.decoding = tokens, True
+        work.pending, work.decoding = 1, True
 
     def restart(self, id: str, pending: int) -> None:
         """The sequence lost memory: ``pending`` of its tokens must be computed again."""
@@ -124,25 +138,40 @@ class Scheduler:
         work.decoding = work.decoding and pending == 1
 
     def victim(self) -> str | None:
-        """Who gives up its slot when the KV memory is full: the last to start, since it waited
-        least and has the least to compute again. None when it would be the only one."""
+        """Who gives up its slot when the KV memory is full: of the least urgent the last to
+        start, since it waited least and has the least to compute again. None when it would be
+        the only one."""
         if len(self._running) < 2:
             return None
-        return max(self._running.values(), key=lambda work: work.started).id
+        return max(self._running.values(), key=lambda work: (work.priority, work.started)).id
 
     def _prefill_budget(self, speed: Speed, sequences: int, rows: int) -> int:
         spare_ms = self._target_ms - speed.decode_ms(sequences)
+        spare_ms -= (rows - sequences) / speed.prefill_tokens_per_ms
         by_time = int(spare_ms * speed.prefill_tokens_per_ms)
         return min(max(by_time, MIN_CHUNK), self._max_rows - rows)
 
     def _prefill(self, budget: int) -> list[Part]:
-        waiting = [work for work in self._running.values() if not work.decoding]
-        waiting.sort(key=lambda work: (work.pending - work.passed, work.started))
         parts = []
-        for work in waiting:
+        for work in self._prefill_order():
             if budget <= 0:
                 break
             count = min(work.pending, budget)
             parts.append(Part(work.id, work.slot, count, int(count == work.pending)))
             budget -= count
         return parts
+
+    def _prefill_order(self) -> list[Work]:
+        waiting = [work for work in self._running.values() if not work.decoding]
+        waiting.sort(key=lambda work: (work.priority, work.pending - work.passed, work.started))
+        turns: Counter[str] = Counter()
+        order: dict[str, tuple[int, ...]] = {}
+        for work in waiting:
+            overdue = work.passed >= work.pending
+            turn = turns[work.owner]
+            turns[work.owner] += 1
+            left = work.pending - work.passed
+            # Who is overdue goes by age alone.
+            rest = (work.started,) if overdue else (work.priority, turn, left, work.started)
+            order[work.id] = (not overdue, *rest)
+        return sorted(waiting, key=lambda work: order[work.id])

@@ -32,6 +32,7 @@ import os
 import re
 import threading
 import time
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,9 @@ class ScriptedMemory:
         self.scripts.pop(slot, None)
 
     def truncate(self, slot: int, length: int) -> bool:
-        self.scripts.pop(slot, None)
+        script = self.scripts.get(slot)
+        if script and length <= script.start:  # not only guesses of its answer
+            del self.scripts[slot]
         if not self._can_cut and length < len(self.tokens[slot]):
             return False
         del self.tokens[slot][length:]
@@ -132,6 +135,18 @@ class ScriptedMemory:
         if self.tokens[target]:
             raise AssertionError("copied into a slot that is not clear")
         self.tokens[target] = list(self.tokens[source])
+
+    def size(self, slot: int) -> int:
+        return 4 * len(self.tokens[slot])
+
+    def save(self, slot: int) -> memoryview | None:
+        return memoryview(array("i", self.tokens[slot]).tobytes())
+
+    def restore(self, slot: int, data: memoryview) -> bool:
+        if self.tokens[slot]:
+            raise AssertionError("read back into a slot that is not clear")
+        self.tokens[slot] = array("i", data.tobytes()).tolist()
+        return True
 
 
 class ScriptedSampler:
@@ -175,7 +190,8 @@ class ScriptedBackend:
         )
         self.vocabulary = ScriptedVocabulary()
         self.memory = ScriptedMemory(load.slots, can_cut)
-        self._rows: list[int] = []  # slot of each row of the last decode
+        # Slot of each row of the last decode, and what the slot holds up to it.
+        self._rows: list[tuple[int, int]] = []
 
     def decode(self, chunks: Sequence[Chunk]) -> Decoded:
         scripts: list[Script] = []
@@ -189,7 +205,8 @@ class ScriptedBackend:
             held.extend(chunk.tokens)
             if not _CONTROL_TOKENS.isdisjoint(chunk.tokens):
                 self.memory.scripts.pop(chunk.slot, None)  # a turn begins
-            self._rows += [chunk.slot] * len(chunk.tokens)
+            ends = range(chunk.start + 1, len(held) + 1)
+            self._rows += [(chunk.slot, end) for end in ends]
             if chunk.outputs:
                 scripts.append(self._script(chunk.slot))
         if any("fail" in script.directives for script in scripts):
@@ -202,10 +219,10 @@ class ScriptedBackend:
         return ScriptedSampler(self, params)
 
     def progress(self, row: int) -> tuple[Script, int]:
-        """The script of that row's slot, and how many tokens of the answer the slot holds."""
-        slot = self._rows[row]
+        """The script of that row's slot, and how many tokens of the answer it holds there."""
+        slot, length = self._rows[row]
         script = self._script(slot)
-        return script, self.memory.length(slot) - script.start
+        return script, length - script.start
 
     def close(self) -> None:
         """Nothing is held."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from chatsite.engine.backend import Sampler, Vocabulary
 from chatsite.engine.detokenize import TextStream
 from chatsite.engine.messages import Delta, FinishReason, Usage
 from chatsite.engine.prompt import Prompt
 from chatsite.engine.slots import Slot
+from chatsite.engine.speculation import MOST, Acceptance, Candidate, Lookup
 
 
 @dataclass(slots=True)
 class Sequence:
     """``tokens``: prompt, prefix, and all that was sampled; the slot's KV memory lags behind.
     ``completion`` counts the answer's tokens, those of an earlier attempt included. ``faults``
-    counts failed steps in a row. Times are the engine clock's, in seconds."""
+    counts failed steps in a row. ``draft`` is guessed to follow and is decoded with the next
+    step. Times are the engine clock's, in seconds."""
 
     prompt: Prompt
     tokens: list[int] = field(init=False)
@@ -25,8 +28,13 @@ class Sequence:
     sampler: Sampler | None = None
     cached: int = 0
     faults: int = 0
+    draft: list[int] = field(default_factory=list)
+    drafted: int = 0
+    accepted: int = 0
     started: float | None = None
     first_token: float | None = None
+    acceptance: Acceptance = field(default_factory=Acceptance)
+    _lookup: Lookup = field(default_factory=Lookup)
     _unsent: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +55,17 @@ class Sequence:
         """No room for another token, in the context or under the request's limit."""
         limit = self.prompt.params.max_tokens
         return len(self.tokens) >= context or (limit is not None and self.completion >= limit)
+
+    def guess(self, vocabulary: Vocabulary, context: int) -> Candidate:
+        """What may follow, within the room that is left and up to an end, which is drawn as
+        soon as it is due; and how likely it is right."""
+        limit = self.prompt.params.max_tokens
+        room = context - len(self.tokens) - 1
+        if limit is not None:
+            room = min(room, limit - self.completion - 1)
+        guessed = self._lookup.draft(self.tokens, min(room, MOST)) if room > 0 else []
+        self.draft = list(takewhile(lambda token: token not in vocabulary.ends, guessed))
+        return Candidate(self.id, len(self.draft), self.acceptance.probability)
 
     def take(
         self, token: int, vocabulary: Vocabulary, context: int
@@ -82,4 +101,6 @@ class Sequence:
             queue_ms=(started - self.prompt.arrived) * 1e3,
             prefill_ms=(first - started) * 1e3,
             decode_ms=(now - first) * 1e3,
+            drafted=self.drafted,
+            accepted=self.accepted,
         )

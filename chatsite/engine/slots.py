@@ -1,8 +1,10 @@
 """KV slots: who gets which, and how much of a prompt is already there.
 
 A slot holds the tokens of one sequence and their owner, also after the sequence ended: the
-next prompt of the same owner starts from the longest common prefix. **Tokens never pass from
-one owner to another**: every lookup below begins with the owner.
+next prompt of the same owner starts from the longest common prefix, in a slot or in the tier of
+RAM behind them. **Tokens never pass from one owner to another**, but for those at the start of
+a prompt that are an administrator's (``shared``) on both sides: `_usable` is the one place that
+decides it.
 
 No clock: "recently" is the order of calls.
 """
@@ -14,51 +16,70 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chatsite.engine.backend import Memory
+from chatsite.engine.ram_tier import RamTier, Saved
 
 log = logging.getLogger(__name__)
 
 # Copying a whole sequence costs about as much as prefilling a few dozen tokens.
 MIN_COPY = 32
+# What is prefilled as fast as it is read back is not worth its RAM.
+MIN_SAVE = 64
 
 
 @dataclass(slots=True)
 class Slot:
-    """``tokens`` is exactly what the KV memory holds for ``index``."""
+    """``tokens`` is exactly what the KV memory holds for ``index``. The first ``shared`` of them
+    came from an administrator's text and the template alone."""
 
     index: int
     owner: str | None = None
     tokens: list[int] = field(default_factory=list)
+    shared: int = 0
     busy: bool = False
     used: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A prompt that looks for its prefix."""
+
+    owner: str
+    tokens: Sequence[int]
+    shared: int
+
+
 class SlotPool:
-    def __init__(self, memory: Memory, count: int, *, can_cut: bool) -> None:
+    def __init__(
+        self, memory: Memory, count: int, *, can_cut: bool, tier: RamTier | None = None
+    ) -> None:
         self._memory = memory
         self._can_cut = can_cut
         self._uses = 0
+        self.tier = tier or RamTier(0)
         self.slots = tuple(Slot(index) for index in range(count))
 
     @property
     def any_idle(self) -> bool:
         return any(not slot.busy for slot in self.slots)
 
-    def acquire(self, owner: str, tokens: Sequence[int]) -> Slot:
+    def acquire(self, owner: str, tokens: Sequence[int], shared: int = 0) -> Slot:
         """Takes an idle slot, which `any_idle` promised, and leaves in it as much of the prefix
-        of ``tokens`` as the owner has anywhere, but never all: the last token must be decoded
-        for its logits."""
-        source, common = self._longest_prefix(owner, tokens)
-        slot = self._choose(source, common, len(tokens))
-        if slot is source:
-            self.rewind(slot, common)
+        of ``tokens`` as the owner may use from anywhere, but never all: the last token must be
+        decoded for its logits."""
+        wanted = Wanted(owner, tokens, shared)
+        source, common = self._best_slot(wanted)
+        saved, saved_common = self._best_saved(wanted)
+        if saved is not None and saved_common >= common + MIN_COPY:
+            slot = self._choose(None, 0, len(tokens))
+            self._keep(slot, 0)
+            self._restore(slot, saved, saved_common)
         else:
-            self.clear(slot)
-            if source is not None and common >= MIN_COPY:
-                self._memory.copy(source.index, slot.index)
-                slot.tokens = list(source.tokens)
-                self.rewind(slot, common)
+            slot = self._choose(source, common, len(tokens))
+            self._keep(slot, common if slot is source else 0)
+            self._begin(slot, source, common)
         self._uses += 1
         slot.owner, slot.busy, slot.used = owner, True, self._uses
+        slot.shared = shared
         return slot
 
     def release(self, slot: Slot) -> None:
@@ -75,8 +96,16 @@ class SlotPool:
         """Clears the idle slot unused for longest; False when no idle slot holds anything."""
         holding = [slot for slot in self.slots if not slot.busy and slot.tokens]
         if holding:
-            self.clear(min(holding, key=lambda slot: slot.used))
+            oldest = min(holding, key=lambda slot: slot.used)
+            self._keep(oldest, 0)
+            self.clear(oldest)
         return bool(holding)
+
+    def give_up(self, slot: Slot) -> None:
+        """Takes the slot from a running sequence, which will look for its tokens again."""
+        self._keep(slot, 0)
+        self.clear(slot)
+        self.release(slot)
 
     def rewind(self, slot: Slot, length: int) -> None:
         """Cuts the slot to ``length`` tokens; to none where the memory can't be cut."""
@@ -93,19 +122,72 @@ class SlotPool:
             log.info("slot %d can't be cut to %d tokens: prefill again", slot.index, length)
         self.clear(slot)
 
-    def _longest_prefix(self, owner: str, tokens: Sequence[int]) -> tuple[Slot | None, int]:
+    # Prefixes.
+
+    def _usable(self, wanted: Wanted, holder: Slot | Saved) -> int:
+        """Tokens at the start of ``holder`` that ``wanted`` may go on from."""
+        limit = len(wanted.tokens) - 1
+        if holder.owner != wanted.owner:
+            limit = min(limit, holder.shared, wanted.shared)
+        if limit <= 0:
+            return 0
+        common = min(common_prefix(holder.tokens, wanted.tokens), limit)
+        return 0 if common < len(holder.tokens) and not self._can_cut else common
+
+    def _best_slot(self, wanted: Wanted) -> tuple[Slot | None, int]:
         best: Slot | None = None
         length = 0
         for slot in self.slots:
-            if slot.owner != owner or not slot.tokens:
-                continue
-            common = min(common_prefix(slot.tokens, tokens), len(tokens) - 1)
-            if common < len(slot.tokens) and not self._can_cut:
-                continue
+            common = self._usable(wanted, slot)
             # An idle slot wins a tie: it can be taken in place.
             if common > length or (common == length and best and best.busy and not slot.busy):
                 best, length = slot, common
         return best, length
+
+    def _best_saved(self, wanted: Wanted) -> tuple[Saved | None, int]:
+        found = [(self._usable(wanted, saved), saved) for saved in self.tier.entries]
+        length, best = max(found, key=lambda pair: pair[0], default=(0, None))
+        return (best, length) if length else (None, 0)
+
+    def _begin(self, slot: Slot, source: Slot | None, common: int) -> None:
+        if slot is source:
+            self.rewind(slot, common)
+            return
+        self.clear(slot)
+        if source is not None and common >= MIN_COPY:
+            self._memory.copy(source.index, slot.index)
+            slot.tokens = list(source.tokens)
+            self.rewind(slot, common)
+
+    def _keep(self, slot: Slot, length: int) -> None:
+        """Saves what the slot holds if more than a little of it, behind ``length``, is about to
+        be lost."""
+        if slot.owner is None or len(slot.tokens) - length < MIN_SAVE:
+            return
+        if not self.tier.room_for(self._memory.size(slot.index)):
+            return
+        data = self._memory.save(slot.index)
+        if data is not None:
+            self.tier.put(Saved(slot.owner, list(slot.tokens), slot.shared, data))
+
+    def _restore(self, slot: Slot, saved: Saved, common: int) -> None:
+        """Reads a saved sequence back. One that can't be read is forgotten, and prefilled."""
+        self.clear(slot)
+        length = len(saved.tokens)
+        restored = self._memory.restore(slot.index, saved.data)
+        if not restored or self._memory.length(slot.index) != length:
+            log.warning("a sequence of %d tokens could not be read back: prefill again", length)
+            self.tier.drop(saved)
+            self.clear(slot)
+            return
+        slot.tokens = list(saved.tokens)
+        if common * 2 >= length:
+            self.tier.drop(saved)  # the same conversation: it is saved again when it leaves
+        else:
+            self.tier.touch(saved)
+        self.rewind(slot, common)
+
+    # Slots.
 
     def _choose(self, source: Slot | None, common: int, wanted: int) -> Slot:
         """The slot for a prompt of ``wanted`` tokens, ``common`` of which ``source`` has.

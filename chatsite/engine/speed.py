@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from chatsite.engine.speculation import Costs
+
 # Weight of the newest step. Speed falls with the depth of the context, so old steps fade soon.
 _WEIGHT = 0.2
 # Before anything was measured: slow enough to keep the first chunks small.
@@ -12,6 +14,7 @@ class SpeedMeter:
     def __init__(self) -> None:
         self._decode: dict[int, float] = {}  # sequences -> milliseconds
         self._prefill_tokens_per_ms: float | None = None
+        self._row_ms: float | None = None  # one guessed token more in a step
 
     def decode_ms(self, sequences: int) -> float:
         """Cost of a step that decodes ``sequences``; of the next known number if it never did."""
@@ -25,14 +28,37 @@ class SpeedMeter:
     def prefill_tokens_per_ms(self) -> float:
         return self._prefill_tokens_per_ms or _FIRST_TOKENS_PER_MS
 
-    def record(self, sequences: int, prefilled: int, elapsed_ms: float) -> None:
-        """One computed step. In a mixed step the decode's share is taken as known."""
-        if not prefilled:
-            known = self._decode.get(sequences, elapsed_ms)
-            self._decode[sequences] = known + _WEIGHT * (elapsed_ms - known)
-            return
-        # Clocks tick; at least a tenth of the step is the prefill's.
-        share = max(elapsed_ms - self.decode_ms(sequences), elapsed_ms / 10, 1e-3)
-        rate = prefilled / share
-        known = self._prefill_tokens_per_ms or rate
-        self._prefill_tokens_per_ms = known + _WEIGHT * (rate - known)
+    @property
+    def row_ms(self) -> float:
+        return self._row_ms or 1 / self.prefill_tokens_per_ms
+
+    def costs(self, sequences: int) -> Costs:
+        """A second pass costs what a step of one sequence does beyond its row."""
+        pass_ms = max(0.0, self.decode_ms(1) - self.row_ms)
+        return Costs(self.decode_ms(sequences), self.row_ms, pass_ms)
+
+    def record(
+        self,
+        sequences: int,
+        prefilled: int,
+        elapsed_ms: float,
+        *,
+        drafted: int = 0,
+        passes: int = 1,
+    ) -> None:
+        """One computed step with ``drafted`` guessed tokens. In a mixed step the shares of what
+        is known are taken as known."""
+        known = self.decode_ms(sequences)
+        # Clocks tick; at least a tenth of the step is the share that is learnt.
+        least = max(elapsed_ms / 10, 1e-3)
+        if prefilled:
+            rate = prefilled / max(elapsed_ms - known - drafted * self.row_ms, least)
+            old = self._prefill_tokens_per_ms or rate
+            self._prefill_tokens_per_ms = old + _WEIGHT * (rate - old)
+        elif drafted:
+            extra = elapsed_ms - known - (passes - 1) * self.costs(sequences).pass_ms
+            row = max(extra, least) / drafted
+            self._row_ms = self.row_ms + _WEIGHT * (row - self.row_ms)
+        else:
+            old = self._decode.get(sequences, elapsed_ms)
+            self._decode[sequences] = old + _WEIGHT * (elapsed_ms - old)

@@ -151,7 +151,8 @@ def test_a_sequence_that_lost_its_memory_prefills_again():
 def test_a_sequence_with_drafts_has_an_output_for_each_token():
     scheduler = make(a=1)
     run(scheduler, Fixed())
-    scheduler.sampled("a", tokens=4)
+    scheduler.sampled("a")
+    scheduler.draft("a", 3)
     assert scheduler.plan(Fixed()) == (Part("a", 0, 4, 4),)
 
 
