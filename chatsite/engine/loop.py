@@ -23,7 +23,7 @@ from chatsite.engine.prompt import Prompt
 from chatsite.engine.ram_tier import RamTier
 from chatsite.engine.scheduler import MIN_CHUNK, Part, Scheduler
 from chatsite.engine.sequence import Sequence
-from chatsite.engine.slots import SlotPool
+from chatsite.engine.slots import SlotPool, usable
 from chatsite.engine.speculation import choose
 from chatsite.engine.speed import SpeedMeter
 
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # Failed steps in a row after which a sequence is given up.
 MAX_FAULTS = 3
+# Tokens of a common head that another sequence still has to prefill.
+WORTH_WAITING = 64
 
 # What the reader thread hands over; None is the end.
 Item = Prompt | Cancel | Failed | None
@@ -145,19 +147,33 @@ class Engine:
     def _schedule(self) -> tuple[Part, ...]:
         """Gives slots to who waits, then plans. After a failed step its sequences are computed
         one at a time, which finds the one that makes it fail."""
-        while (id := self._scheduler.next_waiting) and self._slots.any_idle:
-            if self._short_of_memory:
+        for id in self._scheduler.waiting:
+            if self._short_of_memory or not self._slots.any_idle:
                 break
-            self._start(self._sequences[id])
+            if not self._another_prefills_its_head(self._sequences[id]):
+                self._start(self._sequences[id])
         if self._may_guess:
             self._guess()
         parts = self._scheduler.plan(self._speed)
         suspects = tuple(part for part in parts if self._sequences[part.id].faults)
         return suspects[:1] or parts
 
+    def _another_prefills_its_head(self, sequence: Sequence) -> bool:
+        """Whether a running sequence is about to compute what this one begins with: a copy of
+        that is had for nothing once it is there."""
+        wanted = sequence.wanted
+        have = self._slots.prefix(wanted)
+        for id in self._scheduler.prefilling:
+            other = self._sequences[id]
+            coming = usable(wanted, other.wanted)
+            done = len(other.tokens) - other.pending
+            if coming >= max(have, done) + WORTH_WAITING:
+                return True
+        return False
+
     def _start(self, sequence: Sequence) -> None:
         prompt = sequence.prompt
-        slot = self._slots.acquire(prompt.owner, sequence.tokens, prompt.shared)
+        slot = self._slots.acquire(sequence.wanted)
         sequence.slot = slot
         self._scheduler.start(sequence.id, slot.index, sequence.pending, prompt.owner)
         if sequence.started is None:

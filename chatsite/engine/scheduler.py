@@ -70,15 +70,19 @@ class Scheduler:
         return not self._running and not self._waiting
 
     @property
-    def next_waiting(self) -> str | None:
+    def waiting(self) -> list[str]:
         """First come, first served within a priority: the queue in front of the engine already
         was fair."""
-        return min(self._waiting, key=self._waiting.__getitem__, default=None)
+        return sorted(self._waiting, key=self._waiting.__getitem__)
 
     @property
     def decoding(self) -> list[str]:
         """Sequences that wait for their next token."""
         return [work.id for work in self._running.values() if work.decoding]
+
+    @property
+    def prefilling(self) -> list[str]:
+        return [work.id for work in self._running.values() if not work.decoding]
 
     def enqueue(self, id: str, *, priority: int = 0, first: bool = False) -> None:
         if first:
@@ -87,7 +91,7 @@ class Scheduler:
             self._waiting[id] = priority
 
     def start(self, id: str, slot: int, pending: int, owner: str = "") -> None:
-        """``id``, the next waiting one, got a slot and has ``pending`` tokens to prefill."""
+        """``id``, which waited, got a slot and has ``pending`` tokens to prefill."""
         priority = self._waiting.pop(id)
         self._started += 1
         self._running[id] = Work(id, slot, pending, self._started, owner, priority)

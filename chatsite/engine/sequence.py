@@ -9,7 +9,7 @@ from chatsite.engine.backend import Sampler, Vocabulary
 from chatsite.engine.detokenize import TextStream
 from chatsite.engine.messages import Delta, FinishReason, Usage
 from chatsite.engine.prompt import Prompt
-from chatsite.engine.slots import Slot
+from chatsite.engine.slots import Slot, Wanted
 from chatsite.engine.speculation import MOST, Acceptance, Candidate, Lookup
 
 
@@ -50,6 +50,10 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that the KV memory lacks."""
         return len(self.tokens) - (len(self.slot.tokens) if self.slot else 0)
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.prompt.owner, self.tokens, self.prompt.shared)
 
     def full(self, context: int) -> bool:
         """No room for another token, in the context or under the request's limit."""

@@ -3,7 +3,7 @@
 A slot holds the tokens of one sequence and their owner, also after the sequence ended: the
 next prompt of the same owner starts from the longest common prefix, in a slot or in the tier of
 RAM behind them. **Tokens never pass from one owner to another**, but for those at the start of
-a prompt that are an administrator's (``shared``) on both sides: `_usable` is the one place that
+a prompt that are an administrator's (``shared``) on both sides: `usable` is the one place that
 decides it.
 
 No clock: "recently" is the order of calls.
@@ -43,7 +43,7 @@ class Slot:
 class Wanted:
     """A prompt that looks for its prefix."""
 
-    owner: str
+    owner: str | None
     tokens: Sequence[int]
     shared: int
 
@@ -62,24 +62,28 @@ class SlotPool:
     def any_idle(self) -> bool:
         return any(not slot.busy for slot in self.slots)
 
-    def acquire(self, owner: str, tokens: Sequence[int], shared: int = 0) -> Slot:
-        """Takes an idle slot, which `any_idle` promised, and leaves in it as much of the prefix
-        of ``tokens`` as the owner may use from anywhere, but never all: the last token must be
-        decoded for its logits."""
-        wanted = Wanted(owner, tokens, shared)
+    def prefix(self, wanted: Wanted) -> int:
+        """Tokens of the prompt that need no prefill."""
+        return max(self._best_slot(wanted)[1], self._best_saved(wanted)[1])
+
+    def acquire(self, wanted: Wanted) -> Slot:
+        """Takes an idle slot, which `any_idle` promised, and leaves in it as much of the prompt
+        as its owner may use from anywhere, but never all: the last token must be decoded for
+        its logits."""
+        length = len(wanted.tokens)
         source, common = self._best_slot(wanted)
         saved, saved_common = self._best_saved(wanted)
         if saved is not None and saved_common >= common + MIN_COPY:
-            slot = self._choose(None, 0, len(tokens))
+            slot = self._choose(None, 0, length)
             self._keep(slot, 0)
             self._restore(slot, saved, saved_common)
         else:
-            slot = self._choose(source, common, len(tokens))
+            slot = self._choose(source, common, length)
             self._keep(slot, common if slot is source else 0)
             self._begin(slot, source, common)
         self._uses += 1
-        slot.owner, slot.busy, slot.used = owner, True, self._uses
-        slot.shared = shared
+        slot.owner, slot.busy, slot.used = wanted.owner, True, self._uses
+        slot.shared = wanted.shared
         return slot
 
     def release(self, slot: Slot) -> None:
@@ -125,13 +129,7 @@ class SlotPool:
     # Prefixes.
 
     def _usable(self, wanted: Wanted, holder: Slot | Saved) -> int:
-        """Tokens at the start of ``holder`` that ``wanted`` may go on from."""
-        limit = len(wanted.tokens) - 1
-        if holder.owner != wanted.owner:
-            limit = min(limit, holder.shared, wanted.shared)
-        if limit <= 0:
-            return 0
-        common = min(common_prefix(holder.tokens, wanted.tokens), limit)
+        common = usable(wanted, holder)
         return 0 if common < len(holder.tokens) and not self._can_cut else common
 
     def _best_slot(self, wanted: Wanted) -> tuple[Slot | None, int]:
@@ -208,6 +206,14 @@ class SlotPool:
         by_age = sorted(idle, key=lambda slot: slot.used)
         candidates = empty or by_age[: (len(by_age) + 1) // 2]
         return min(candidates, key=lambda slot: (_span(running, slot.index), slot.used, slot.index))
+
+
+def usable(wanted: Wanted, holder: Slot | Saved | Wanted) -> int:
+    """Tokens at the start of ``holder`` that ``wanted`` may go on from."""
+    limit = len(wanted.tokens) - 1
+    if holder.owner != wanted.owner:
+        limit = min(limit, holder.shared, wanted.shared)
+    return min(common_prefix(holder.tokens, wanted.tokens), limit) if limit > 0 else 0
 
 
 def _span(running: Sequence[int], index: int) -> int:

@@ -21,6 +21,7 @@ from typing import Final
 # Tokens that must have been there before, in a row.
 _MATCH: Final = 3
 MOST: Final = 16
+_MARGIN: Final = 0.1
 _LENGTHS: Final = (1, 2, 3, 4, 6, 8, 12, MOST)
 
 
@@ -95,7 +96,8 @@ def choose(
     take part, since llama.cpp computes together only what has equal lengths. ``decoding``
     sequences are in the step, ``rows`` is how many more rows it takes. Empty when none pays."""
     best: dict[str, int] = {}
-    most = 0.0
+    # Guessing must pay for being wrong about its costs, too.
+    most = _MARGIN * costs.step_ms
     token_ms = costs.step_ms / max(1, decoding)
     for length in _LENGTHS:
         worth = {

@@ -113,9 +113,9 @@ def test_the_line_is_first_come_first_served_with_a_preempted_one_in_front():
         scheduler.enqueue(id)
     scheduler.enqueue("p", first=True)
     order = []
-    while waiting := scheduler.next_waiting:
-        order.append(waiting)
-        scheduler.start(waiting, len(order), 1)
+    while scheduler.waiting:
+        order.append(scheduler.waiting[0])
+        scheduler.start(order[-1], len(order), 1)
     assert order == ["p", "a", "b"]
 
 
@@ -126,7 +126,7 @@ def test_a_removed_sequence_is_in_no_step_wherever_it_was():
     for id in ("decoding", "prefilling", "waiting", "unknown"):
         scheduler.remove(id)
     assert scheduler.idle
-    assert scheduler.next_waiting is None
+    assert scheduler.waiting == []
     assert scheduler.plan(Fixed()) == ()
 
 

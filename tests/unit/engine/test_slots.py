@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from chatsite.engine.ram_tier import RamTier
 from chatsite.engine.scripted_backend import ScriptedMemory
-from chatsite.engine.slots import MIN_COPY, Slot, SlotPool, common_prefix
+from chatsite.engine.slots import MIN_COPY, MIN_SAVE, Slot, SlotPool, Wanted, common_prefix
 
 
 class RecordingMemory(ScriptedMemory):
@@ -24,9 +25,9 @@ class RecordingMemory(ScriptedMemory):
         return not self.refuses and super().truncate(slot, length)
 
 
-def pool(slots: int = 4, can_cut: bool = True) -> tuple[SlotPool, RecordingMemory]:
+def pool(slots: int = 4, can_cut: bool = True, budget: int = 0) -> tuple[SlotPool, RecordingMemory]:
     memory = RecordingMemory(slots, can_cut)
-    return SlotPool(memory, slots, can_cut=can_cut), memory
+    return SlotPool(memory, slots, can_cut=can_cut, tier=RamTier(budget)), memory
 
 
 def fill(memory: RecordingMemory, slot: Slot, tokens: list[int]) -> None:
@@ -36,9 +37,13 @@ def fill(memory: RecordingMemory, slot: Slot, tokens: list[int]) -> None:
     slot.tokens.extend(new)
 
 
+def acquire(slots: SlotPool, owner: str, tokens: list[int], shared: int = 0) -> Slot:
+    return slots.acquire(Wanted(owner, tokens, shared))
+
+
 def talk(slots: SlotPool, memory: RecordingMemory, owner: str, tokens: list[int]) -> int:
     """A whole request; returns the slot."""
-    slot = slots.acquire(owner, tokens)
+    slot = acquire(slots, owner, tokens)
     fill(memory, slot, tokens)
     slots.release(slot)
     return slot.index
@@ -51,7 +56,7 @@ B = list(range(500, 600))
 def test_a_conversation_goes_on_in_its_slot():
     slots, memory = pool()
     first = talk(slots, memory, "ann", A)
-    slot = slots.acquire("ann", [*A, 7, 8])
+    slot = acquire(slots, "ann", [*A, 7, 8])
     assert (slot.index, slot.tokens) == (first, A)
     assert memory.copies == []
 
@@ -59,13 +64,13 @@ def test_a_conversation_goes_on_in_its_slot():
 def test_the_last_token_is_always_decoded_again():
     slots, memory = pool()
     talk(slots, memory, "ann", A)
-    assert slots.acquire("ann", list(A)).tokens == A[:-1]
+    assert acquire(slots, "ann", list(A)).tokens == A[:-1]
 
 
 def test_the_tail_that_differs_is_cut_in_memory_too():
     slots, memory = pool()
     talk(slots, memory, "ann", [*A, 1, 2, 3])
-    slot = slots.acquire("ann", [*A, 9, 9])
+    slot = acquire(slots, "ann", [*A, 9, 9])
     assert slot.tokens == memory.tokens[slot.index] == A
 
 
@@ -73,7 +78,7 @@ def test_a_second_conversation_leaves_the_first_and_starts_from_a_copy():
     slots, memory = pool()
     system = A[:40]
     first = talk(slots, memory, "ann", [*system, *B])
-    slot = slots.acquire("ann", [*system, 1, 2, 3])
+    slot = acquire(slots, "ann", [*system, 1, 2, 3])
     assert slot.index != first
     assert slot.tokens == memory.tokens[slot.index] == system
     assert memory.tokens[first] == [*system, *B]
@@ -81,9 +86,9 @@ def test_a_second_conversation_leaves_the_first_and_starts_from_a_copy():
 
 def test_a_running_sequence_is_copied_from_and_stays_as_it_is():
     slots, memory = pool()
-    running = slots.acquire("ann", A)
+    running = acquire(slots, "ann", A)
     fill(memory, running, A)
-    slot = slots.acquire("ann", [*A[:60], 1, 2])
+    slot = acquire(slots, "ann", [*A[:60], 1, 2])
     assert slot is not running
     assert slot.tokens == memory.tokens[slot.index] == A[:60]
     assert running.tokens == memory.tokens[running.index] == A
@@ -91,9 +96,9 @@ def test_a_running_sequence_is_copied_from_and_stays_as_it_is():
 
 def test_a_short_prefix_is_not_worth_a_copy():
     slots, memory = pool()
-    running = slots.acquire("ann", A)
+    running = acquire(slots, "ann", A)
     fill(memory, running, A)
-    assert slots.acquire("ann", [*A[: MIN_COPY - 1], 1]).tokens == []
+    assert acquire(slots, "ann", [*A[: MIN_COPY - 1], 1]).tokens == []
     assert memory.copies == []
 
 
@@ -102,17 +107,17 @@ def test_without_an_empty_slot_a_regenerated_answer_takes_its_own_slot():
     talk(slots, memory, "bob", B)
     prompt, answer = A[:30], list(range(1000, 1100))
     ann = talk(slots, memory, "ann", [*prompt, *answer])
-    slot = slots.acquire("ann", prompt)
+    slot = acquire(slots, "ann", prompt)
     assert (slot.index, slot.tokens) == (ann, prompt[:-1])
 
 
 def test_tokens_never_pass_to_another_owner():
     slots, memory = pool(2)
     talk(slots, memory, "ann", A)
-    bob = slots.acquire("bob", list(A))
+    bob = acquire(slots, "bob", list(A))
     assert bob.tokens == []
     assert memory.tokens[bob.index] == []
-    assert slots.acquire("eve", list(A)).tokens == []
+    assert acquire(slots, "eve", list(A)).tokens == []
     assert memory.copies == []
 
 
@@ -129,7 +134,7 @@ def test_whatever_happens_a_slot_holds_only_its_owners_tokens(seed):
             stem = [owner * 1000] * rng.randint(0, 80)
             tail = [owner * 1000 + rng.randint(1, 3) for _ in range(rng.randint(1, 80))]
             tokens = stem + tail
-            slot = slots.acquire(str(owner), tokens)
+            slot = acquire(slots, str(owner), tokens)
             assert slot not in running
             assert slot.tokens == tokens[: len(slot.tokens)]
             assert len(slot.tokens) < len(tokens)
@@ -145,21 +150,21 @@ def test_whatever_happens_a_slot_holds_only_its_owners_tokens(seed):
 def test_what_was_unused_longest_goes_first():
     slots, memory = pool(3)
     used = [talk(slots, memory, owner, [*A, index]) for index, owner in enumerate("abc")]
-    slot = slots.acquire("new", B)
+    slot = acquire(slots, "new", B)
     assert slot.index == used[0]
     fill(memory, slot, B)
     slots.release(slot)
-    assert slots.acquire("other", B).index == used[1]
+    assert acquire(slots, "other", B).index == used[1]
 
 
 def test_new_sequences_stay_beside_running_ones():
     slots, _ = pool(8)
-    middle = [slots.acquire(owner, A) for owner in "abcd"]
+    middle = [acquire(slots, owner, A) for owner in "abcd"]
     assert [slot.index for slot in middle] == [0, 1, 2, 3]
     for slot in middle[:2]:
         slots.release(slot)
         slots.clear(slot)
-    assert slots.acquire("e", B).index in {1, 4}
+    assert acquire(slots, "e", B).index in {1, 4}
 
 
 def test_a_slot_beside_the_running_ones_need_not_be_the_oldest():
@@ -168,7 +173,7 @@ def test_a_slot_beside_the_running_ones_need_not_be_the_oldest():
         talk(slots, memory, f"old{number}", [*A, number])
     for number in (4, 5, 0, 3, 6, 1, 2, 7):  # used again, in this order
         talk(slots, memory, f"old{number}", [*A, number])
-    running = [slots.acquire(f"new{number}", B).index for number in range(3)]
+    running = [acquire(slots, f"new{number}", B).index for number in range(3)]
     assert running == [4, 5, 3]
     # What was used last is never taken for the sake of its place.
     assert 7 not in running
@@ -178,7 +183,7 @@ def test_memory_that_refuses_a_cut_is_cleared_and_prefilled_again():
     slots, memory = pool()
     talk(slots, memory, "ann", A)
     memory.refuses = True
-    slot = slots.acquire("ann", [*A[:80], 1])
+    slot = acquire(slots, "ann", [*A[:80], 1])
     assert slot.tokens == memory.tokens[slot.index] == []
 
 
@@ -195,19 +200,19 @@ class TestRecurrentModels:
     def test_a_conversation_that_only_grew_is_reused(self):
         slots, memory = pool(can_cut=False)
         talk(slots, memory, "ann", A)
-        assert slots.acquire("ann", [*A, 1]).tokens == A
+        assert acquire(slots, "ann", [*A, 1]).tokens == A
 
     def test_any_other_prompt_is_prefilled_whole(self):
         slots, memory = pool(can_cut=False)
         talk(slots, memory, "ann", A)
-        assert slots.acquire("ann", [*A[:-1], 5]).tokens == []
+        assert acquire(slots, "ann", [*A[:-1], 5]).tokens == []
 
 
 def test_evict_clears_idle_slots_one_by_one_and_never_a_running_one():
     slots, memory = pool(3)
     for owner in "ab":
         talk(slots, memory, owner, [*A, ord(owner)])
-    running = slots.acquire("c", B)
+    running = acquire(slots, "c", B)
     fill(memory, running, B)
     assert slots.evict()
     assert slots.slots[0].tokens == []
@@ -218,10 +223,10 @@ def test_evict_clears_idle_slots_one_by_one_and_never_a_running_one():
 
 def test_no_idle_slot_is_an_error():
     slots, _ = pool(1)
-    slots.acquire("a", A)
+    acquire(slots, "a", A)
     assert not slots.any_idle
     with pytest.raises(RuntimeError):
-        slots.acquire("b", A)
+        acquire(slots, "b", A)
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -232,3 +237,89 @@ def test_common_prefix_is_what_a_loop_would_find(seed):
     while slow < min(len(left), len(right)) and left[slow] == right[slow]:
         slow += 1
     assert common_prefix(left, right) == slow
+
+
+class TestSharedHeads:
+    """An administrator's tokens at the start of a prompt may pass between people; no others."""
+
+    def test_another_owner_starts_from_what_is_shared_on_both_sides(self):
+        slots, memory = pool()
+        slot = acquire(slots, "ann", A, shared=60)
+        fill(memory, slot, A)
+        slots.release(slot)
+        assert acquire(slots, "bob", list(A), shared=40).tokens == A[:40]
+        assert acquire(slots, "eve", list(A)).tokens == []
+
+    def test_the_owner_of_the_source_keeps_what_is_cut(self):
+        slots, memory = pool(slots=1, budget=1 << 20)
+        slot = acquire(slots, "ann", A, shared=60)
+        fill(memory, slot, A)
+        slots.release(slot)
+        slot = acquire(slots, "bob", [*A[:30], 1, 2], shared=30)
+        assert slot.tokens == A[:30]
+        slots.release(slot)
+        assert acquire(slots, "ann", [*A, 1]).tokens == A
+
+
+class TestTier:
+    def test_a_conversation_that_lost_its_slot_comes_back(self):
+        slots, memory = pool(slots=1, budget=1 << 20)
+        talk(slots, memory, "ann", A)
+        talk(slots, memory, "bob", B)
+        slot = acquire(slots, "ann", [*A, 7])
+        assert slot.tokens == memory.tokens[0] == A
+        slots.release(slot)
+        assert acquire(slots, "bob", [*B, 7]).tokens == B
+
+    def test_what_is_saved_crosses_no_owner(self):
+        slots, memory = pool(slots=1, budget=1 << 20)
+        talk(slots, memory, "ann", A)
+        talk(slots, memory, "bob", B)
+        assert acquire(slots, "eve", list(A)).tokens == []
+
+    def test_the_budget_holds_and_the_oldest_goes_first(self):
+        size = 4 * len(A)
+        slots, memory = pool(slots=1, budget=2 * size)
+        prompts = {owner: [ord(owner) * 1000 + n for n in range(len(A))] for owner in "abcd"}
+        for owner, tokens in prompts.items():
+            talk(slots, memory, owner, tokens)
+            assert slots.tier.bytes <= 2 * size
+        assert [saved.owner for saved in slots.tier.entries] == ["b", "c"]
+
+    def test_a_later_state_of_a_conversation_replaces_the_earlier(self):
+        slots, memory = pool(slots=1, budget=1 << 20)
+        talk(slots, memory, "ann", A)
+        talk(slots, memory, "bob", B)
+        talk(slots, memory, "ann", [*A, *B])
+        talk(slots, memory, "bob", B)
+        assert [len(saved.tokens) for saved in slots.tier.entries if saved.owner == "ann"] == [200]
+
+    def test_little_is_not_saved(self):
+        slots, memory = pool(slots=1, budget=1 << 20)
+        talk(slots, memory, "ann", A[: MIN_SAVE - 1])
+        talk(slots, memory, "bob", B)
+        assert slots.tier.entries == ()
+
+    @pytest.mark.parametrize("half", [True, False])
+    def test_what_can_not_be_read_back_is_prefilled_and_leaves_nothing(self, half):
+        slots, memory = pool(slots=1, budget=1 << 20)
+        talk(slots, memory, "ann", A)
+        talk(slots, memory, "bob", B)
+
+        def restore(slot: int, data: memoryview) -> bool:
+            memory.tokens[slot] = A[:50] if half else []
+            return half
+
+        memory.restore = restore  # type: ignore[method-assign]
+        slot = acquire(slots, "ann", [*A, 7])
+        assert slot.tokens == memory.tokens[0] == []
+        assert slots.tier.bytes == 4 * len(B)
+
+    def test_memory_that_can_not_be_cut_comes_back_only_whole(self):
+        slots, memory = pool(slots=1, can_cut=False, budget=1 << 20)
+        talk(slots, memory, "ann", A)
+        talk(slots, memory, "bob", B)
+        slot = acquire(slots, "ann", [*A[:-5], 7])
+        assert slot.tokens == []
+        slots.release(slot)
+        assert acquire(slots, "ann", [*A, 7]).tokens == A
