@@ -74,6 +74,13 @@ class Environment(BaseSettings):
     step_target_ms: float = Field(
         200, ge=10, le=10_000, description="Longest engine step aimed at: bounds gaps in a stream."
     )
+    cache_mb: int = Field(
+        1024,
+        ge=0,
+        le=1_000_000,
+        description="MiB of RAM per model for conversations that lost their slot; they come back "
+        "in milliseconds.",
+    )
     keep_loaded: int = Field(1, ge=1, le=64, description="Models held in memory at once.")
     preload: bool = Field(
         True, description="Load the default model at start, so that nobody waits for it."

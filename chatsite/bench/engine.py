@@ -32,7 +32,15 @@ async def engine(spec: ModelSpec, shape: Shape) -> AsyncIterator[Turn]:
     tuning = await tuning_of(spec)
     client = EngineClient(spec.name, backend=spec.backend)
     await client.start(
-        m.Load(spec.name, str(spec.path), tuning, spec.context, spec.slots, spec.step_target_ms)
+        m.Load(
+            spec.name,
+            str(spec.path),
+            tuning,
+            spec.context,
+            spec.slots,
+            spec.step_target_ms,
+            spec.cache_bytes,
+        )
     )
     open_requests: dict[str, _Open] = {}
     histories: dict[int, list[m.ChatMessage]] = {}

@@ -62,7 +62,10 @@ class Sequence:
 
     def guess(self, vocabulary: Vocabulary, context: int) -> Candidate:
         """What may follow, within the room that is left and up to an end, which is drawn as
-        soon as it is due; and how likely it is right."""
+        soon as it is due; and how likely it is right. Nothing with a seed: how rows are put
+        together shows in the last digits, and the same seed must give the same answer."""
+        if self.prompt.params.seed is not None:
+            return Candidate(self.id, 0, 0.0)
         limit = self.prompt.params.max_tokens
         room = context - len(self.tokens) - 1
         if limit is not None:

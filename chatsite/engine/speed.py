@@ -6,6 +6,7 @@ from chatsite.engine.speculation import Costs
 
 # Weight of the newest step. Speed falls with the depth of the context, so old steps fade soon.
 _WEIGHT = 0.2
+_FADE = 0.02
 # Before anything was measured: slow enough to keep the first chunks small.
 _FIRST_TOKENS_PER_MS = 0.1
 
@@ -60,5 +61,7 @@ class SpeedMeter:
             row = max(extra, least) / drafted
             self._row_ms = self.row_ms + _WEIGHT * (row - self.row_ms)
         else:
+            # One dear measurement must not end all guessing: it fades while nobody guesses.
+            self._row_ms = self.row_ms + _FADE * (1 / self.prefill_tokens_per_ms - self.row_ms)
             old = self._decode.get(sequences, elapsed_ms)
             self._decode[sequences] = old + _WEIGHT * (elapsed_ms - old)

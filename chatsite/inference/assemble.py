@@ -36,6 +36,7 @@ def resolve(name: str) -> ModelSpec:
         slots=ENV.slots,
         threads=ENV.threads or default_threads(),
         step_target_ms=ENV.step_target_ms,
+        cache_bytes=ENV.cache_mb * 2**20,
         backend=ENV.backend,
         tuning_file=ENV.data_dir / "tuning.json",
     )

@@ -47,6 +47,7 @@ class ModelSpec:
     slots: int
     threads: int
     step_target_ms: float
+    cache_bytes: int
     backend: Literal["llama", "scripted"]
     tuning_file: Path
 
@@ -229,6 +230,7 @@ class ModelRunner:
                     context=self.spec.context,
                     slots=self.spec.slots,
                     step_target_ms=self.spec.step_target_ms,
+                    cache_bytes=self.spec.cache_bytes,
                 ),
                 on_loading=lambda progress: self._become("loading", progress),
             )

@@ -74,6 +74,34 @@ def test_a_copied_and_cut_sequence_goes_on_as_if_prefilled(backend):
     assert next_token(backend, 0) == fresh
 
 
+def test_a_saved_sequence_goes_on_in_another_slot_as_if_prefilled(backend):
+    tokens = words(backend, 40)
+    backend.decode([Chunk(0, 0, tokens, 1)])
+    fresh = next_token(backend, 39)
+    saved = backend.memory.save(0)
+    assert saved is not None
+    assert saved.nbytes == backend.memory.size(0)
+    backend.memory.clear(0)
+    assert backend.memory.restore(2, saved)
+    assert backend.memory.length(2) == 40
+    assert backend.memory.truncate(2, 39)
+    backend.decode([Chunk(2, 39, tokens[39:], 1)])
+    assert next_token(backend, 0) == fresh
+
+
+def test_what_is_no_saved_sequence_is_refused_and_the_slot_can_be_used_again(backend):
+    tokens = words(backend, 40)
+    backend.decode([Chunk(0, 0, tokens, 1)])
+    fresh = next_token(backend, 39)
+    saved = backend.memory.save(0)
+    assert saved is not None
+    assert not backend.memory.restore(1, saved[: saved.nbytes // 2])
+    backend.memory.clear(1)
+    assert backend.memory.length(1) == 0
+    backend.decode([Chunk(1, 0, tokens, 1)])
+    assert next_token(backend, 39) == fresh
+
+
 def test_chunks_of_several_slots_are_computed_together(backend):
     tokens = words(backend, 30)
     alone = []

@@ -31,7 +31,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # One thread: others may be using the machine, and threads that wait for each other then crawl.
 PLAIN = Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
 SYSTEM = ChatMessage("system", "You are a helpful assistant.")
-FRANCE = (SYSTEM, ChatMessage("user", "What is the capital of France?"))
+# Asked without the example, two first words of the answer are nearly as likely, and which one
+# wins depends on the processor's rounding.
+FRANCE = (
+    SYSTEM,
+    ChatMessage("user", "What is the capital of Italy?"),
+    ChatMessage("assistant", "The capital of Italy is Rome."),
+    ChatMessage("user", "What is the capital of France?"),
+)
 GREEDY = SamplingParams(temperature=0, max_tokens=24)
 
 
