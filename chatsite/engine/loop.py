@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from chatsite.engine.backend import Backend, Chunk, Decoded
+from chatsite.engine.counters import Counters
+from chatsite.engine.guesser import Guesser
 from chatsite.engine.messages import (
     Cancel,
     Delta,
@@ -21,10 +22,9 @@ from chatsite.engine.messages import (
 )
 from chatsite.engine.prompt import Prompt
 from chatsite.engine.ram_tier import RamTier
-from chatsite.engine.scheduler import MIN_CHUNK, Part, Scheduler
-from chatsite.engine.sequence import Sequence
+from chatsite.engine.scheduler import Part, Scheduler
+from chatsite.engine.sequence import Sampled, Sequence
 from chatsite.engine.slots import SlotPool, usable
-from chatsite.engine.speculation import choose
 from chatsite.engine.speed import SpeedMeter
 
 log = logging.getLogger(__name__)
@@ -36,16 +36,6 @@ WORTH_WAITING = 64
 
 # What the reader thread hands over; None is the end.
 Item = Prompt | Cancel | Failed | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """``tokens`` that one step gave a sequence; all but the last of them had been guessed, among
-    ``drafted`` guesses."""
-
-    sequence: Sequence
-    tokens: list[int]
-    drafted: int
 
 
 class Engine:
@@ -67,11 +57,11 @@ class Engine:
         self._context = facts.context
         tier = RamTier(cache_bytes)
         self._slots = SlotPool(backend.memory, facts.slots, can_cut=facts.can_cut, tier=tier)
-        # Rejected guesses must be cut out of the memory again.
-        self._may_guess = facts.can_cut
         self._scheduler = Scheduler(max_rows=facts.max_rows, step_target_ms=step_target_ms)
         self._speed = SpeedMeter()
+        self._counters = Counters()
         self._sequences: dict[str, Sequence] = {}
+        self._guesser = Guesser(backend, self._scheduler, self._slots, self._speed)
         self._short_of_memory = False
 
     def run(self, inbox: SimpleQueue[Item]) -> None:
@@ -86,7 +76,9 @@ class Engine:
             sampled = self._sample(parts)
             self._measure(parts, began)
             self._emit(sampled)
-            self._settle(sampled)
+            self._guesser.settle(sampled, self._sequences)
+            self._counters.count(sampled)
+        self._tell()
 
     # Requests.
 
@@ -152,8 +144,7 @@ class Engine:
                 break
             if not self._another_prefills_its_head(self._sequences[id]):
                 self._start(self._sequences[id])
-        if self._may_guess:
-            self._guess()
+        self._guesser.guess(self._sequences)
         parts = self._scheduler.plan(self._speed)
         suspects = tuple(part for part in parts if self._sequences[part.id].faults)
         return suspects[:1] or parts
@@ -180,20 +171,8 @@ class Engine:
             sequence.started = self._clock()
             sequence.cached = min(len(slot.tokens), sequence.prompt.prompt_tokens)
             sequence.sampler = self._backend.sampler(sequence.prompt.params, sequence.tokens)
+            self._counters.cached += sequence.cached
             self._emit_frame(Started(sequence.id, sequence.prompt.prompt_tokens, sequence.cached))
-
-    def _guess(self) -> None:
-        """Lets the sequences that decode guess ahead, where that pays."""
-        decoding = self._scheduler.decoding
-        vocabulary = self._backend.vocabulary
-        candidates = [self._sequences[id].guess(vocabulary, self._context) for id in decoding]
-        room = self._backend.facts.max_rows - len(decoding) - MIN_CHUNK
-        chosen = choose(candidates, len(decoding), self._speed.costs(len(decoding)), room)
-        for id in decoding:
-            sequence = self._sequences[id]
-            length = 0 if sequence.faults else chosen.get(id, 0)
-            del sequence.draft[length:]
-            self._scheduler.draft(id, length)
 
     def _decode(self, parts: Collection[Part]) -> bool:
         chunks = []
@@ -233,15 +212,20 @@ class Engine:
         return sampled
 
     def _measure(self, parts: Collection[Part], began: float) -> None:
-        counts = [part.count for part in parts if part.count == part.outputs]
-        prefilled = sum(part.count for part in parts if part.count > part.outputs)
+        decoding = set(self._scheduler.decoding)
+        counts = [part.count for part in parts if part.id in decoding]
+        prefilled = sum(part.count for part in parts if part.id not in decoding)
+        seconds = self._clock() - began
         self._speed.record(
             len(counts),
             prefilled,
-            (self._clock() - began) * 1e3,
+            seconds * 1e3,
             drafted=sum(counts) - len(counts),
             passes=len(set(counts)),
         )
+        self._counters.steps += 1
+        self._counters.step_seconds += seconds
+        self._counters.prefilled += prefilled
 
     def _emit(self, sampled: Collection[Sampled]) -> None:
         """All text of the step in one frame, then the ends."""
@@ -268,19 +252,17 @@ class Engine:
         for sequence, reason in ended:
             self._finish(sequence, reason)
 
-    def _settle(self, sampled: Collection[Sampled]) -> None:
-        """Guesses that were wrong leave the memory."""
-        for one in sampled:
-            sequence, right = one.sequence, len(one.tokens) - 1
-            sequence.acceptance.record(one.drafted, right)
-            sequence.drafted += one.drafted
-            sequence.accepted += right
-            sequence.draft = []
-            slot = sequence.slot
-            if one.drafted > right and slot is not None:
-                self._slots.rewind(slot, len(slot.tokens) - (one.drafted - right))
-                if sequence.id in self._sequences:
-                    self._scheduler.restart(sequence.id, sequence.pending)
+    def _tell(self) -> None:
+        """Counts of all steps so far, now and then and when there is nothing left to do."""
+        if self._counters.due(self._clock()) or self.idle:
+            self._emit_frame(
+                self._counters.stats(
+                    running=len(self._scheduler.decoding) + len(self._scheduler.prefilling),
+                    waiting=len(self._scheduler.waiting),
+                    saved_bytes=self._slots.tier.bytes,
+                    restored=self._slots.restored,
+                )
+            )
 
     # Ends and failures.
 

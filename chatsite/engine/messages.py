@@ -251,6 +251,23 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     deltas: tuple[Delta, ...]
 
 
+class Stats(msgspec.Struct, frozen=True, tag="stats"):
+    """What the engine did since it was loaded, at most once a second while it computes.
+    ``cached`` tokens of prompts needed no prefill; ``saved_bytes`` is held in the RAM tier."""
+
+    steps: int = 0
+    step_seconds: float = 0.0
+    prefilled: int = 0
+    decoded: int = 0
+    cached: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    running: int = 0
+    waiting: int = 0
+    saved_bytes: int = 0
+    restored: int = 0
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens and milliseconds of one generation inside the child.
 
@@ -299,4 +316,4 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     details: dict[str, int] = {}
 
 
-ToHost = Loading | Loaded | LoadFailed | Started | Step | Finished | Embedded | Failed
+ToHost = Loading | Loaded | LoadFailed | Started | Step | Stats | Finished | Embedded | Failed

@@ -111,3 +111,13 @@ class Sequence:
             drafted=self.drafted,
             accepted=self.accepted,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """``tokens`` that one step gave a sequence; all but the last of them had been guessed, among
+    ``drafted`` guesses."""
+
+    sequence: Sequence
+    tokens: list[int]
+    drafted: int

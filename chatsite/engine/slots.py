@@ -56,6 +56,7 @@ class SlotPool:
         self._can_cut = can_cut
         self._uses = 0
         self.tier = tier or RamTier(0)
+        self.restored = 0
         self.slots = tuple(Slot(index) for index in range(count))
 
     @property
@@ -178,6 +179,7 @@ class SlotPool:
             self.tier.drop(saved)
             self.clear(slot)
             return
+        self.restored += 1
         slot.tokens = list(saved.tokens)
         if common * 2 >= length:
             self.tier.drop(saved)  # the same conversation: it is saved again when it leaves

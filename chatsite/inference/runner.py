@@ -83,6 +83,7 @@ class ModelRunner:
     progress: float | None = None
     reason: str = ""
     loaded: m.Loaded | None = None
+    stats: m.Stats | None = None
     running: dict[str, Running] = field(default_factory=dict)
     last_used: float = field(default_factory=time.monotonic)
     # A job that was there when a child died, twice, waits to be computed alone.
@@ -123,6 +124,7 @@ class ModelRunner:
             context=self.loaded.context if self.loaded else 0,
             rss_bytes=self.loaded.rss_bytes if self.loaded else 0,
             reason=self.reason,
+            stats=self.stats,
         )
 
     def ensure(self) -> None:
@@ -209,7 +211,7 @@ class ModelRunner:
 
     async def _one_life(self) -> str:
         """Runs one child to its end; returns why it ended."""
-        self.loaded = None
+        self.loaded = self.stats = None
         tuning = await tuning_of(
             self.spec,
             lambda progress: self._become("measuring", progress.done / max(progress.total, 1)),
@@ -254,6 +256,8 @@ class ModelRunner:
                 cancelled = reason == "cancelled"
                 state = GenerationState.CANCELLED if cancelled else GenerationState.DONE
                 self._end(id, Outcome(state, finish_reason=reason, usage=usage))
+            case m.Stats():
+                self.stats = frame
             case m.Embedded(id=id, vectors=vectors, size=size, tokens=tokens):
                 self._deaths, self._has_answered = 0, True
                 if id in self.running:

@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 from redis.asyncio import Redis
 
+from chatsite.engine.messages import Stats
+
 ModelState = Literal["measuring", "loading", "ready", "waiting", "failed"]
 
 _HOSTS = "cs:hosts"
@@ -19,7 +21,8 @@ ANNOUNCE_SECONDS = 1.0
 
 class ModelStatus(msgspec.Struct, frozen=True):
     """One model on one host. ``progress`` is 0 to 1 while measuring or loading; ``context`` is
-    tokens per slot; ``rss_bytes`` what the engine child holds; ``reason`` why it failed."""
+    tokens per slot; ``rss_bytes`` what the engine child holds; ``reason`` why it failed;
+    ``stats`` what the child has counted since it was loaded."""
 
     name: str
     digest: str
@@ -30,6 +33,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     context: int = 0
     rss_bytes: int = 0
     reason: str = ""
+    stats: Stats | None = None
 
 
 class HostStatus(msgspec.Struct, frozen=True):

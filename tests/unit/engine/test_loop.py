@@ -13,6 +13,7 @@ from chatsite.engine.messages import (
     Finished,
     SamplingParams,
     Started,
+    Stats,
     Step,
 )
 
@@ -23,7 +24,7 @@ def test_an_answer_streams_and_ends(harness):
     assert harness.text("g") == "one two three"
     assert isinstance(harness.frames[0], Started)
     (end,) = harness.ends("g")
-    assert end is harness.frames[-1]
+    assert end is [frame for frame in harness.frames if not isinstance(frame, Stats)][-1]
     assert (end.reason, end.usage.completion_tokens) == ("stop", 3)
     assert end.usage.queue_ms > 0
     assert end.usage.prefill_ms > 0
@@ -321,3 +322,20 @@ def test_a_build_that_can_not_compute_fails_the_warm_up(harness):
     harness.backend.outcomes = [Decoded.FATAL]
     with pytest.raises(RuntimeError, match="fatal"):
         harness.engine.warm_up()
+
+
+def test_what_was_done_is_counted_and_told(harness):
+    harness.ask("a", "one two three")
+    harness.finish()
+    harness.ask("b", "one two three")
+    harness.finish()
+    last = [frame for frame in harness.frames if isinstance(frame, Stats)][-1]
+    ends = [harness.ends(id)[0].usage for id in "ab"]
+    started = [harness.started(id) for id in "ab"]
+    assert last.cached == sum(one.cached_tokens for one in started) > 0
+    assert last.prefilled + last.cached == sum(one.prompt_tokens for one in started)
+    # An end is drawn too, and is no token of the answer.
+    assert last.decoded == sum(usage.completion_tokens for usage in ends) + 2
+    assert (last.running, last.waiting) == (0, 0)
+    assert last.steps > 0
+    assert last.step_seconds > 0
