@@ -94,6 +94,11 @@ class Environment(BaseSettings):
     stream_ttl: int = Field(
         3600, ge=60, description="Seconds that an ended stream stays in Redis for late readers."
     )
+    metrics_token: str = Field(
+        "",
+        description="Bearer token for `/metrics`; empty lets only this machine read it, without "
+        "a proxy between.",
+    )
     backend: Literal["llama", "scripted"] = Field(
         "llama", description="`scripted` stands in for llama.cpp in tests of everything else."
     )

@@ -4,6 +4,7 @@ from django.urls import include, path
 from django.views.i18n import JavaScriptCatalog
 
 from chatsite.health import healthz
+from chatsite.metrics import metrics
 from models_admin.site import site
 
 urlpatterns = [
@@ -11,6 +12,7 @@ urlpatterns = [
     path("", include("chatsite.accounts.urls")),
     path("admin/", site.urls),
     path("healthz", healthz),
+    path("metrics", metrics),
     path("i18n/", include("django.conf.urls.i18n")),
     path("jsi18n/", JavaScriptCatalog.as_view(packages=None), name="javascript-catalog"),
 ]

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from chatsite.env import Environment
 
-_SECRET = {"secret_key"}
+_SECRET = {"metrics_token", "secret_key"}
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@]*):[^/@]*@")
 
 

@@ -1,0 +1,117 @@
+"""`/metrics`: figures for Prometheus, of all hosts, from what they announce in Redis."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Iterator
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chatsite.dispatch.queue import PREFIX
+from chatsite.inference import status
+
+_LOOPBACK = {"127.0.0.1", "::1"}
+_TIMEOUT_SECONDS = 3.0
+_Family = CounterMetricFamily | GaugeMetricFamily
+_MODEL = ("host", "model")
+
+# Name, what it is, and where it stands in `engine.messages.Stats`.
+_COUNTERS = (
+    ("engine_steps", "Steps computed", "steps"),
+    ("engine_step_seconds", "Time in steps", "step_seconds"),
+    ("engine_prefilled_tokens", "Prompt tokens computed", "prefilled"),
+    ("engine_cached_tokens", "Prompt tokens taken from a cache", "cached"),
+    ("engine_decoded_tokens", "Answer tokens drawn", "decoded"),
+    ("engine_drafted_tokens", "Tokens guessed ahead", "drafted"),
+    ("engine_accepted_tokens", "Guessed tokens that were right", "accepted"),
+    ("engine_restored_sequences", "Conversations read back from RAM", "restored"),
+)
+_GAUGES = (
+    ("engine_running", "Answers being written", "running"),
+    ("engine_waiting", "Requests without a slot", "waiting"),
+    ("engine_saved_bytes", "Conversations kept in RAM", "saved_bytes"),
+)
+
+
+@never_cache
+@require_safe
+async def metrics(request: HttpRequest) -> HttpResponse:
+    if not _may_read(request):
+        return HttpResponse(
+            _("Send the token of CHATSITE_METRICS_TOKEN as `Authorization: Bearer …`.\n"),
+            content_type="text/plain; charset=utf-8",
+            status=403,
+        )
+    try:
+        async with Redis.from_url(settings.REDIS_URL, socket_timeout=_TIMEOUT_SECONDS) as redis:
+            hosts = await status.alive(redis)
+            names = sorted({model.name for host in hosts for model in host.models})
+            async with redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.zcard(f"{PREFIX}queue:{name}")
+                waiting = dict(zip(names, await pipe.execute(), strict=True))
+    except (RedisError, OSError):
+        return HttpResponse(_("Redis does not answer.\n"), content_type="text/plain", status=503)
+    registry = CollectorRegistry()
+    registry.register(_Collector(hosts, waiting))
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _may_read(request: HttpRequest) -> bool:
+    """By token; without one set, only from this machine and not through a proxy."""
+    token = settings.ENV.metrics_token
+    if not token:
+        direct = "HTTP_X_FORWARDED_FOR" not in request.META
+        return direct and request.META.get("REMOTE_ADDR") in _LOOPBACK
+    sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return hmac.compare_digest(sent.encode(), token.encode())
+
+
+class _Collector:
+    def __init__(self, hosts: list[status.HostStatus], waiting: dict[str, int]) -> None:
+        self._hosts = hosts
+        self._waiting = waiting
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("chatsite_hosts", "Inference hosts alive", value=len(self._hosts))
+        line = GaugeMetricFamily(
+            "chatsite_queue_waiting", "Requests in the waiting line", labels=("model",)
+        )
+        for model, count in self._waiting.items():
+            line.add_metric((model,), count)
+        yield line
+        yield from self._of_models()
+
+    def _of_models(self) -> Iterator[Metric]:
+        for name, text, field in (
+            ("slots", "Answers that can be written at once", "slots"),
+            ("slots_busy", "Slots in use", "busy"),
+            ("engine_resident_bytes", "Memory of the engine when it was loaded", "rss_bytes"),
+        ):
+            gauge = GaugeMetricFamily(f"chatsite_{name}", text, labels=_MODEL)
+            for labels, model in self._models():
+                gauge.add_metric(labels, getattr(model, field))
+            yield gauge
+        for name, text, field in _COUNTERS:
+            yield self._of_stats(
+                CounterMetricFamily(f"chatsite_{name}", text, labels=_MODEL), field
+            )
+        for name, text, field in _GAUGES:
+            yield self._of_stats(GaugeMetricFamily(f"chatsite_{name}", text, labels=_MODEL), field)
+
+    def _of_stats(self, metric: _Family, field: str) -> _Family:
+        for labels, model in self._models():
+            if model.stats is not None:
+                metric.add_metric(labels, getattr(model.stats, field))
+        return metric
+
+    def _models(self) -> Iterable[tuple[tuple[str, str], status.ModelStatus]]:
+        return [((host.id, model.name), model) for host in self._hosts for model in host.models]

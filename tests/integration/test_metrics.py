@@ -1,0 +1,65 @@
+"""`/metrics`: what it says, and to whom."""
+
+import pytest
+from django.conf import settings
+from django.test import AsyncRequestFactory
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
+
+from chatsite.engine.messages import Stats
+from chatsite.inference import status
+from chatsite.metrics import metrics
+
+
+@pytest.fixture
+async def host(redis_url):
+    stats = Stats(steps=7, step_seconds=1.5, prefilled=100, decoded=40, cached=60, accepted=5)
+    model = status.ModelStatus("tiny:latest", "a" * 64, "ready", slots=8, busy=2, stats=stats)
+    loading = status.ModelStatus("other:latest", "b" * 64, "loading", progress=0.5)
+    async with Redis.from_url(redis_url) as redis:
+        await status.announce(redis, status.HostStatus("h1", "box", 1, (model, loading)))
+        await redis.zadd("cs:queue:tiny:latest", {"x": 1, "y": 2})
+        yield
+        await redis.delete("cs:queue:tiny:latest")
+        await status.withdraw(redis, "h1")
+
+
+def figures(response):
+    return {
+        (sample.name, sample.labels.get("model")): sample.value
+        for family in text_string_to_metric_families(response.content.decode())
+        for sample in family.samples
+    }
+
+
+async def test_counts_of_hosts_engines_and_the_line(async_client, host):
+    response = await async_client.get("/metrics")
+    assert response.status_code == 200
+    found = figures(response)
+    assert found["chatsite_hosts", None] == 1
+    assert found["chatsite_queue_waiting", "tiny:latest"] == 2
+    assert found["chatsite_slots_busy", "tiny:latest"] == 2
+    assert found["chatsite_engine_steps_total", "tiny:latest"] == 7
+    assert found["chatsite_engine_step_seconds_total", "tiny:latest"] == 1.5
+    assert found["chatsite_engine_cached_tokens_total", "tiny:latest"] == 60
+    assert ("chatsite_engine_steps_total", "other:latest") not in found
+
+
+async def test_without_a_token_only_this_machine_may_ask(async_client, redis_url):
+    request = AsyncRequestFactory().get("/metrics")
+    request.META["REMOTE_ADDR"] = "10.0.0.9"
+    assert (await metrics(request)).status_code == 403
+    forwarded = await async_client.get("/metrics", headers={"X-Forwarded-For": "10.0.0.9"})
+    assert forwarded.status_code == 403
+    assert "CHATSITE_METRICS_TOKEN" in forwarded.content.decode()
+
+
+async def test_with_a_token_whoever_has_it_may(async_client, redis_url, monkeypatch):
+    changed = settings.ENV.model_copy(update={"metrics_token": "secret"})
+    monkeypatch.setattr(settings, "ENV", changed)
+    assert (await async_client.get("/metrics")).status_code == 403
+    wrong = await async_client.get("/metrics", headers={"Authorization": "Bearer other"})
+    assert wrong.status_code == 403
+    right = await async_client.get("/metrics", headers={"Authorization": "Bearer secret"})
+    assert right.status_code == 200
+    assert figures(right)["chatsite_hosts", None] == 0
