@@ -8,11 +8,12 @@ fails is out.
 
 The rule: the candidate wins that takes the least time for a typical turn, `TURN_PREFILL` new
 prompt tokens and `TURN_DECODE` answer tokens with several sequences at once. A candidate must
-beat the plain one (neither switched on) by 3 % to replace it. Three probes do: the plain one,
-extra buffers, then flash attention on the better of those; only if none of these lives is the
-fourth combination tried.
+beat the plain one (neither switched on) by 3 % to replace it. Three probes do on a small
+machine: the plain one, extra buffers, then flash attention on the better of those; only if none
+of these lives is the fourth combination tried. With more than `_FEW_THREADS` threads the winner
+is tried on fewer, since two logical processors of one core may slow each other down.
 
-The choice is remembered by model and host in a JSON file.
+The choice is remembered by model and host in a JSON file, with all that was tried.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ TURN_DECODE: Final = 250
 _MUST_BEAT: Final = 0.97
 _PROBE_SECONDS: Final = 180.0
 
+_FEW_THREADS: Final = 3
+
 # Raised when probes measure something else: what is remembered is then measured again.
-_REVISION: Final = 1
+_REVISION: Final = 2
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -65,6 +68,7 @@ class Tried(msgspec.Struct, frozen=True):
         words = [
             f"extra buffers {'on' if self.tuning.use_extra_bufts else 'off'}",
             f"flash attention {'on' if self.tuning.flash_attention else 'off'}",
+            f"threads {self.tuning.threads}",
         ]
         if self.measured:
             words.append(f"{1e3 / self.measured.prefill_ms:.0f} tok/s prefill")
@@ -111,13 +115,13 @@ async def tune(
     prober = prober or _child_prober(path, name)
     tried: list[Tried] = []
 
-    async def probe(extra: bool, flash: bool) -> None:
-        tuning = Tuning(use_extra_bufts=extra, flash_attention=flash, threads=threads)
+    async def probe(extra: bool, flash: bool, count: int = threads) -> None:
+        tuning = Tuning(use_extra_bufts=extra, flash_attention=flash, threads=count)
         depth = min((one.measured.depth for one in tried if one.measured), default=DEPTH)
         tried.append(await prober(tuning, depth))
         log.info("autotune of %s: %s", name, tried[-1])
         if on_progress is not None:
-            total = max(3, len(tried))
+            total = max(3 + len(_fewer(threads)), len(tried))
             step = on_progress(TuneProgress(len(tried), total, tried[-1]))
             if step is not None:
                 await step
@@ -130,8 +134,11 @@ async def tune(
         await probe(extra=not extra, flash=True)
     if not _alive(tried):
         raise NoTuningWorks(tuple(tried))
+    best = choose(tried).tuning
+    for count in _fewer(threads):
+        await probe(best.use_extra_bufts, best.flash_attention, count)
     chosen = choose(tried)
-    _remember(store, _key(digest, threads), chosen)
+    _remember(store, _key(digest, threads), chosen, tried)
     return chosen.tuning
 
 
@@ -142,6 +149,11 @@ def choose(tried: list[Tried]) -> Tried:
         if one.turn_ms < best.turn_ms * _MUST_BEAT:
             best = one
     return best
+
+
+def _fewer(threads: int) -> tuple[int, ...]:
+    """Numbers of threads worth a probe beside ``threads``."""
+    return (threads // 2, threads - 1) if threads > _FEW_THREADS else ()
 
 
 def _alive(tried: list[Tried]) -> list[Tried]:
@@ -203,6 +215,19 @@ def remembered(store: Path, digest: str, threads: int) -> Tuning | None:
         return None
 
 
+def history(store: Path, digest: str) -> list[tuple[Tuning, tuple[Tried, ...]]]:
+    """What was chosen for a model on this machine, and all that was tried for it."""
+    found = []
+    for key, entry in _read(store).items():
+        if key.startswith(f"{digest}:"):
+            try:
+                tried = msgspec.convert(entry["tried"], tuple[Tried, ...])
+                found.append((msgspec.convert(entry["tuning"], Tuning), tried))
+            except (msgspec.ValidationError, KeyError, TypeError):
+                continue
+    return found
+
+
 def host_fingerprint(threads: int) -> str:
     """Changes with anything that could change the outcome: CPU, library, thread count."""
     version = metadata.version("llama-cpp-python")
@@ -233,10 +258,10 @@ def _read(store: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _remember(store: Path, key: str, chosen: Tried) -> None:
+def _remember(store: Path, key: str, chosen: Tried, tried: list[Tried]) -> None:
     """Written beside and moved into place: a reader sees the old file or the new one."""
     content = _read(store)
-    content[key] = msgspec.to_builtins(chosen)
+    content[key] = msgspec.to_builtins({"tuning": chosen.tuning, "tried": tried})
     store.parent.mkdir(parents=True, exist_ok=True)
     descriptor, fresh = tempfile.mkstemp(dir=store.parent, prefix=f".{store.name}.")
     try:

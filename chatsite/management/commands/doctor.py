@@ -22,6 +22,7 @@ from django.template.defaultfilters import filesizeformat
 from redis import Redis
 from redis.exceptions import RedisError
 
+from chatsite.engine import autotune
 from chatsite.engine.threads import default_threads
 from models_admin import dashboard
 from models_admin.models import ModelVersion
@@ -232,12 +233,20 @@ def _models() -> Iterator[Finding]:
 def _tuning() -> Iterator[Finding]:
     path = Path(settings.DATA_DIR) / "tuning.json"
     try:
-        content = json.loads(path.read_text())
+        json.loads(path.read_text())
     except FileNotFoundError:
-        yield Finding("OK", "Nothing is tuned yet: that happens when a model is loaded first")
-        return
+        pass
     except (OSError, ValueError) as error:
         yield Finding("WARN", f"{path} can't be read: {error}", "Remove it; it is measured anew.")
         return
-    for key, value in content.items() if isinstance(content, dict) else ():
-        yield Finding("OK", f"Tuned for {key}: {json.dumps(value)}")
+    versions = list(ModelVersion.objects.prefetch_related("names"))
+    known = [(version, autotune.history(path, version.digest)) for version in versions]
+    if not any(history for _, history in known):
+        yield Finding("OK", "Nothing is tuned yet: that happens when a model is loaded first")
+    for version, history in known:
+        names = ", ".join(name.name for name in version.names.all()) or str(version)
+        for chosen, tried in history:
+            best = next((one for one in tried if one.tuning == chosen), None)
+            others = [str(one) for one in tried if one is not best]
+            reason = f"the fastest that works; tried beside it: {'; '.join(others)}"
+            yield Finding("OK", f"Tuned for {names}: {best}. It is {reason}")

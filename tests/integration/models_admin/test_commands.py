@@ -126,10 +126,20 @@ class TestDoctor:
         assert code == 1
         assert level(found, "tiny:latest") == "FAIL"
 
-    def test_it_shows_tunings_and_survives_a_damaged_file(self, data_dir, capsys):
+    def test_it_shows_tunings_with_reasons_and_survives_a_damaged_file(
+        self, tiny, data_dir, capsys
+    ):
+        digest = store.import_file(tiny, "tiny").version.digest
+        plain = {"use_extra_bufts": False, "flash_attention": False, "threads": 2, "ubatch": 512}
+        flash = plain | {"flash_attention": True}
+        measured = {"prefill_ms": 4.0, "decode_ms": 10.0, "depth": 512}
+        tried = [{"tuning": plain, "measured": measured}, {"tuning": flash, "problem": "SIGSEGV"}]
         path = data_dir / "tuning.json"
-        path.write_text('{"abc": {"threads": 2}}')
-        assert level(doctor(capsys)[1], "Tuned for abc") == "OK"
+        path.write_text(json.dumps({f"{digest}:host": {"tuning": plain, "tried": tried}}))
+        _, found = doctor(capsys)
+        assert level(found, "Tuned for tiny:latest") == "OK"
+        assert level(found, "100 tok/s decode. It is the fastest") == "OK"
+        assert level(found, "flash attention on, threads 2, SIGSEGV") == "OK"
         path.write_text("{")
         code, found = doctor(capsys)
         assert (code, level(found, "tuning.json")) == (0, "WARN")

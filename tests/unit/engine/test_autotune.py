@@ -103,7 +103,7 @@ async def test_the_choice_is_remembered_by_model_and_threads(store):
     assert await tune(probes, store) == EXTRA
     assert len(probes.asked) == 3
     await tune(probes, store, digest="d2")
-    await tune(probes, store, threads=4)
+    await tune(probes, store, threads=3)
     assert len(probes.asked) == 9
     assert autotune.remembered(store, "d1", 2) == Tuning(True, False, 2)
     assert autotune.remembered(store, "d3", 2) is None
@@ -133,4 +133,26 @@ async def test_progress_is_told_after_each_probe(store):
 
     await autotune.tune(Path("/m"), "d", 2, store=store, prober=probes, on_progress=on_progress)
     assert [(progress.done, progress.total) for progress in told] == [(1, 3), (2, 3), (3, 3)]
-    assert str(told[1].last) == "extra buffers on, flash attention off, exit"
+    assert str(told[1].last) == "extra buffers on, flash attention off, threads 2, exit"
+
+
+async def test_many_threads_are_tried_against_fewer(store):
+    asked: list[int] = []
+
+    async def prober(tuning: Tuning, depth: int) -> Tried:
+        asked.append(tuning.threads)
+        speed = {8: 10.0, 4: 6.0, 7: 9.0}[tuning.threads]
+        return Tried(tuning, measured=Measured(1.0, speed, depth))
+
+    tuning = await autotune.tune(Path("/m"), "d", 8, store=store, prober=prober)
+    assert asked == [8, 8, 8, 4, 7]
+    assert tuning.threads == 4
+    assert autotune.remembered(store, "d", 8) == tuning
+
+
+async def test_all_that_was_tried_is_remembered(store):
+    await tune(Probes({PLAIN: (3, 10), EXTRA: "killed by SIGSEGV", FLASH: (3, 20)}), store)
+    ((chosen, tried),) = autotune.history(store, "d1")
+    assert chosen == Tuning(False, False, 2)
+    assert [one.problem for one in tried] == ["", "killed by SIGSEGV", ""]
+    assert autotune.history(store, "d2") == []
