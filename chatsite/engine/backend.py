@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from chatsite.engine.messages import SamplingParams
+from chatsite.engine.messages import SamplingParams, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,10 @@ class Decoded(enum.Enum):
 
 class LoadError(Exception):
     """The model can't be loaded with these settings; the message names the reason."""
+
+
+class BadParameters(ValueError):
+    """A request asks for what this model can't do; the message says what, for its sender."""
 
 
 class Vocabulary(Protocol):
@@ -119,6 +123,10 @@ class Sampler(Protocol):
         last decode. The chain remembers it."""
         ...
 
+    def logprob(self, row: int, token: int) -> TokenLogprob | None:
+        """Of a token that `sample` gave for that row; None when nobody asked for it."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -136,8 +144,11 @@ class Backend(Protocol):
 
     def decode(self, chunks: Sequence[Chunk]) -> Decoded: ...
 
-    def sampler(self, params: SamplingParams, history: Sequence[int]) -> Sampler:
-        """``history`` is what penalties look back on at first: the prompt's tokens."""
+    def sampler(
+        self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int]
+    ) -> Sampler:
+        """``answer`` are tokens behind the prompt that an earlier attempt gave. Raises
+        `BadParameters`."""
         ...
 
     def close(self) -> None: ...

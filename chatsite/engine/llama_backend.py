@@ -139,14 +139,16 @@ class LlamaBackend:
         self._batch.n_tokens = row
         return _CODES.get(lib.llama_decode(self._context, self._batch), Decoded.FATAL)
 
-    def sampler(self, params: SamplingParams, history: Sequence[int]) -> LlamaSampler:
+    def sampler(
+        self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int]
+    ) -> LlamaSampler:
         return LlamaSampler(
             self._context,
             params,
-            vocabulary=self.vocabulary.size,
-            ends=self.vocabulary.ends,
+            vocabulary=self.vocabulary,
             window=self.facts.context,
-            history=history,
+            prompt=prompt,
+            answer=answer,
         )
 
     def close(self) -> None:

@@ -1,75 +1,191 @@
-"""Sampler chains of llama.cpp, one per sequence."""
+"""Sampling one sequence: numpy narrows the vocabulary, llama.cpp's chain draws from what is left.
+
+A vocabulary has up to 262,144 tokens, of which a top-k sampler looks at forty. So the logits are
+read in place, the likeliest are found by one comparison over the array, and only they enter the
+chain. What changes single logits (bias, penalties, barred ends) touches just those.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import secrets
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
-from chatsite.engine.messages import SamplingParams
+from chatsite.engine.backend import BadParameters
+from chatsite.engine.llama_grammar import LlamaGrammar
+from chatsite.engine.llama_vocabulary import LlamaVocabulary
+from chatsite.engine.messages import SamplingParams, TokenLogprob
 
 lib: Any = llama_cpp.llama_cpp
 
+Logits = NDArray[np.float32]
+
+# Natural logarithms below the best: where a search for the likeliest tokens begins.
+_FIRST_REACH: Final = 8.0
+_TOKEN: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
 
 class LlamaSampler:
-    """Penalties, then candidates by top-k, top-p and min-p, then temperature and a draw; the
-    likeliest token at temperature 0. Stages that do nothing are left out. ``context`` is the
-    pointer whose logits are sampled, ``window`` the most tokens that penalties look back on."""
+    """Bias and penalties, then candidates by top-k, typical-p, top-p and min-p, then temperature
+    and a draw; the likeliest token at temperature 0. With a grammar what was drawn is checked,
+    and drawn again among what the grammar takes. Stages that do nothing are left out.
+
+    ``prompt`` and ``answer`` are what penalties look back on at first; a grammar has taken
+    ``answer`` already. ``window`` is the most tokens that penalties look back on. Raises
+    `BadParameters`.
+    """
 
     def __init__(
         self,
         context: int,
         params: SamplingParams,
         *,
-        vocabulary: int,
-        ends: Iterable[int],
+        vocabulary: LlamaVocabulary,
         window: int,
-        history: Sequence[int],
+        prompt: Sequence[int],
+        answer: Sequence[int],
     ) -> None:
         self._context = context
-        chain = self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-
-        def add(stage: int) -> None:
-            lib.llama_sampler_chain_add(chain, stage)
-
-        if params.ignore_eos:
-            biases = [lib.llama_logit_bias(token, float("-inf")) for token in ends]
-            array = (lib.llama_logit_bias * len(biases))(*biases)
-            add(lib.llama_sampler_init_logit_bias(vocabulary, len(biases), array))
-        if window := _penalty_window(params, window):
-            add(
-                lib.llama_sampler_init_penalties(
-                    vocabulary,
-                    window,
-                    params.repeat_penalty,
-                    params.frequency_penalty,
-                    params.presence_penalty,
-                )
-            )
-        if params.temperature == 0:
-            add(lib.llama_sampler_init_greedy())
-        else:
-            if params.top_k:
-                add(lib.llama_sampler_init_top_k(params.top_k))
-            if params.top_p < 1:
-                add(lib.llama_sampler_init_top_p(params.top_p, 1))
-            if params.min_p:
-                add(lib.llama_sampler_init_min_p(params.min_p, 1))
-            add(lib.llama_sampler_init_temp(params.temperature))
-            seed = secrets.randbelow(2**32 - 1) if params.seed is None else params.seed
-            add(lib.llama_sampler_init_dist(seed))
-        for token in history[-window:] if window else ():
-            lib.llama_sampler_accept(chain, token)
+        self._params = params
+        self._vocabulary = vocabulary
+        self._ends = np.fromiter(vocabulary.ends, dtype=np.int64)
+        self._given = len(answer)
+        self._window = _penalty_window(params, window)
+        self._recent = [*prompt, *answer][-self._window :] if self._window else []
+        self._biased = _bias(params, vocabulary.size)
+        self._grammar = LlamaGrammar.of(params, vocabulary, answer)
+        self._chain = _chain(params)
 
     def sample(self, row: int) -> int:
-        return int(lib.llama_sampler_sample(self._chain, self._context, row))
+        logits = self._adjusted(self._logits(row))
+        token = self._draw(logits)
+        if self._grammar is not None and not self._grammar.takes(token):
+            token = self._draw(self._grammar.masked(logits))
+        if self._grammar is not None and not self._grammar.accept(token):
+            return min(self._vocabulary.ends, default=token)  # nothing can follow
+        self._given += 1
+        if self._window:
+            self._recent = [*self._recent, token][-self._window :]
+        if self._chain:
+            lib.llama_sampler_accept(self._chain, token)
+        return token
+
+    def logprob(self, row: int, token: int) -> TokenLogprob | None:
+        """Of the model's own distribution, before any stage; None when nobody asked."""
+        if self._params.top_logprobs is None:
+            return None
+        logits = self._logits(row).astype(np.float64)
+        logits -= logits.max()
+        logs = logits - np.log(np.exp(logits).sum())
+        count = self._params.top_logprobs
+        best = np.argpartition(logs, -count)[-count:] if count else np.empty(0, dtype=np.int64)
+        best = best[np.argsort(-logs[best])]
+        piece = self._vocabulary.piece
+        return TokenLogprob(
+            token,
+            piece(token),
+            float(logs[token]),
+            tuple((int(one), piece(int(one)), float(logs[one])) for one in best),
+        )
 
     def close(self) -> None:
+        if self._grammar is not None:
+            self._grammar.close()
         if self._chain:
             lib.llama_sampler_free(self._chain)
             self._chain = None
+
+    def _logits(self, row: int) -> Logits:
+        """llama.cpp's own array, good until the next decode; not to be written to."""
+        pointer = lib.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, shape=(self._vocabulary.size,))
+
+    def _adjusted(self, logits: Logits) -> Logits:
+        params = self._params
+        barred = params.ignore_eos or self._given < params.min_tokens
+        if not barred and self._biased is None and not self._recent:
+            return logits
+        logits = logits.copy()
+        if self._biased is not None:
+            tokens, biases = self._biased
+            logits[tokens] += biases
+        if self._recent:
+            self._penalise(logits)
+        if barred:
+            logits[self._ends] = -np.inf
+        return logits
+
+    def _penalise(self, logits: Logits) -> None:
+        tokens, counts = np.unique(np.asarray(self._recent), return_counts=True)
+        values, repeat = logits[tokens], np.float32(self._params.repeat_penalty)
+        values = np.where(values > 0, values / repeat, values * repeat)
+        values -= counts * np.float32(self._params.frequency_penalty)
+        logits[tokens] = values - np.float32(self._params.presence_penalty)
+
+    def _draw(self, logits: Logits) -> int:
+        if not self._chain:
+            return int(logits.argmax())
+        ids = self._likeliest(logits)
+        candidates = np.empty(len(ids), dtype=_TOKEN)
+        candidates["id"], candidates["logit"], candidates["p"] = ids, logits[ids], 0
+        array = lib.llama_token_data_array(
+            candidates.ctypes.data_as(lib.llama_token_data_p), len(ids), -1, False
+        )
+        lib.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
+
+    def _likeliest(self, logits: Logits) -> NDArray[np.int64]:
+        """The ``top_k`` likeliest and some more, or all; unordered."""
+        wanted = self._params.top_k
+        if not wanted or wanted >= len(logits):
+            return np.flatnonzero(logits > -np.inf)
+        best, reach = logits.max(), _FIRST_REACH
+        while True:
+            found = np.flatnonzero(logits >= best - reach)
+            if len(found) >= wanted:
+                return found
+            if reach > 1e4:
+                return np.flatnonzero(logits > -np.inf)
+            reach *= 2
+
+
+def _chain(params: SamplingParams) -> Any:
+    """What follows the narrowing; none at temperature 0."""
+    if params.temperature == 0:
+        return None
+    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+    stages = [
+        params.top_k and lib.llama_sampler_init_top_k(params.top_k),
+        params.typical_p < 1 and lib.llama_sampler_init_typical(params.typical_p, 1),
+        params.top_p < 1 and lib.llama_sampler_init_top_p(params.top_p, 1),
+        params.min_p and lib.llama_sampler_init_min_p(params.min_p, 1),
+        lib.llama_sampler_init_temp(params.temperature),
+        lib.llama_sampler_init_dist(
+            secrets.randbelow(2**32 - 1) if params.seed is None else params.seed
+        ),
+    ]
+    for stage in stages:
+        if stage:
+            lib.llama_sampler_chain_add(chain, stage)
+    return chain
+
+
+def _bias(params: SamplingParams, size: int) -> tuple[NDArray[np.int64], Logits] | None:
+    """Tokens, each once, and what is added to their logits; -100 bars, as programs expect it."""
+    if not params.logit_bias:
+        return None
+    biases = dict(params.logit_bias)
+    if beyond := [token for token in biases if token >= size]:
+        raise BadParameters(
+            f"logit_bias names token {beyond[0]}, but the model's tokens end at {size - 1}"
+        )
+    values = [-np.inf if bias <= -100 else bias for bias in biases.values()]
+    return np.fromiter(biases, dtype=np.int64), np.asarray(values, dtype=np.float32)
 
 
 def _penalty_window(params: SamplingParams, longest: int) -> int:

@@ -15,7 +15,7 @@ _NEVER_TEXT = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
 
 class LlamaVocabulary:
     def __init__(self, model: int) -> None:
-        self._vocab = vocab = lib.llama_model_get_vocab(model)
+        self._vocab = self.pointer = vocab = lib.llama_model_get_vocab(model)
         self.size: int = lib.llama_vocab_n_tokens(vocab)
         self.bos = self._token(lib.llama_vocab_bos(vocab))
         eos = self._token(lib.llama_vocab_eos(vocab))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from queue import Empty, SimpleQueue
 
-from chatsite.engine.backend import Backend, Chunk, Decoded
+from chatsite.engine.backend import Backend, BadParameters, Chunk, Decoded
 from chatsite.engine.counters import Counters
 from chatsite.engine.guesser import Guesser
 from chatsite.engine.messages import (
@@ -98,7 +98,7 @@ class Engine:
     def cancel(self, id: str) -> None:
         """Between steps: the slot is free for the next one. Text that was held back is sent."""
         if sequence := self._sequences.get(id):
-            if delta := sequence.delta(sequence.text.flush(cut=True)):
+            if delta := sequence.delta(sequence.text.flush(cut=True), last=True):
                 self._emit_frame(Step((delta,)))
             self._finish(sequence, "cancelled")
 
@@ -164,15 +164,27 @@ class Engine:
 
     def _start(self, sequence: Sequence) -> None:
         prompt = sequence.prompt
+        if sequence.sampler is None and not self._prepare_sampler(sequence):
+            return
         slot = self._slots.acquire(sequence.wanted)
         sequence.slot = slot
         self._scheduler.start(sequence.id, slot.index, sequence.pending, prompt.owner)
         if sequence.started is None:
             sequence.started = self._clock()
             sequence.cached = min(len(slot.tokens), sequence.prompt.prompt_tokens)
-            sequence.sampler = self._backend.sampler(sequence.prompt.params, sequence.tokens)
             self._counters.cached += sequence.cached
             self._emit_frame(Started(sequence.id, sequence.prompt.prompt_tokens, sequence.cached))
+
+    def _prepare_sampler(self, sequence: Sequence) -> bool:
+        tokens, length = sequence.tokens, sequence.prompt.prompt_tokens
+        try:
+            sequence.sampler = self._backend.sampler(
+                sequence.prompt.params, tokens[:length], tokens[length:]
+            )
+        except BadParameters as error:
+            self._forget(sequence)
+            self._emit_frame(Failed(sequence.id, "bad_request", str(error)))
+        return sequence.sampler is not None
 
     def _decode(self, parts: Collection[Part]) -> bool:
         chunks = []
@@ -203,12 +215,14 @@ class Engine:
             if part.outputs and sequence.sampler is not None:
                 first = row - part.outputs
                 tokens = [sequence.sampler.sample(first)]
+                logprobs = [sequence.sampler.logprob(first, tokens[0])]
                 for guessed in sequence.draft:
                     if tokens[-1] != guessed:
                         break
                     first += 1
                     tokens.append(sequence.sampler.sample(first))
-                sampled.append(Sampled(sequence, tokens, len(sequence.draft)))
+                    logprobs.append(sequence.sampler.logprob(first, tokens[-1]))
+                sampled.append(Sampled(sequence, tokens, logprobs, len(sequence.draft)))
         return sampled
 
     def _measure(self, parts: Collection[Part], began: float) -> None:
@@ -236,12 +250,14 @@ class Engine:
             sequence, text, reason = one.sequence, "", None
             if sequence.first_token is None:
                 sequence.first_token = now
-            for token in one.tokens:
+            for token, logprob in zip(one.tokens, one.logprobs, strict=True):
+                if logprob is not None and token not in self._backend.vocabulary.ends:
+                    sequence.logprobs.append(logprob)
                 more, reason = sequence.take(token, self._backend.vocabulary, self._context)
                 text += more
                 if reason:
                     break
-            if delta := sequence.delta(text):
+            if delta := sequence.delta(text, last=reason is not None):
                 deltas.append(delta)
             if reason:
                 ended.append((sequence, reason))

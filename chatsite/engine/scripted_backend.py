@@ -23,7 +23,9 @@ directives of its own; any other file, or none, is taken too:
 
 Tokens are words with the blanks before them; other bytes than ASCII are a token each, so that
 characters cross tokens. Sampling parameters other than ``ignore_eos`` (which makes the answer
-begin again at its end) do nothing. Nothing sleeps that was not asked to.
+begin again at its end) do nothing;
+log probabilities are -0.5 for each token and less by 1 for each rival, a bias may name tokens
+below 2**20, and a grammar must mention ``root``. Nothing sleeps that was not asked to.
 """
 
 from __future__ import annotations
@@ -37,12 +39,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chatsite.engine.backend import Chunk, Decoded, Facts, LoadError
-from chatsite.engine.messages import Load, SamplingParams
+from chatsite.engine.backend import BadParameters, Chunk, Decoded, Facts, LoadError
+from chatsite.engine.messages import Load, SamplingParams, TokenLogprob
 from chatsite.engine.template import CHATML
 
 _START, _END = 256, 257
 _FIRST_WORD = 1024
+_TOKENS = 1 << 20
 _CONTROLS = {"<|im_start|>": _START, "<|im_end|>": _END}
 _CONTROL_TOKENS = frozenset(_CONTROLS.values())
 _SPLIT = re.compile(r"(<\|im_(?:start|end)\|>)")
@@ -153,6 +156,7 @@ class ScriptedSampler:
     def __init__(self, backend: ScriptedBackend, params: SamplingParams) -> None:
         self._backend = backend
         self._ignore_eos = params.ignore_eos
+        self._top = params.top_logprobs
 
     def sample(self, row: int) -> int:
         script, given = self._backend.progress(row)
@@ -160,6 +164,14 @@ class ScriptedSampler:
         if given < len(script.answer):
             return script.answer[given]
         return script.answer[given % len(script.answer)] if self._ignore_eos else _END
+
+    def logprob(self, row: int, token: int) -> TokenLogprob | None:
+        if self._top is None:
+            return None
+        piece = self._backend.vocabulary.piece
+        top = [token, *range(97, 97 + max(0, self._top - 1))][: self._top]
+        likely = tuple((one, piece(one), -0.5 - place) for place, one in enumerate(top))
+        return TokenLogprob(token, piece(token), -0.5, likely)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -215,7 +227,13 @@ class ScriptedBackend:
             time.sleep(delay / 1e3)
         return Decoded.OK
 
-    def sampler(self, params: SamplingParams, history: Sequence[int]) -> ScriptedSampler:
+    def sampler(
+        self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int]
+    ) -> ScriptedSampler:
+        if any(token >= _TOKENS for token, _ in params.logit_bias):
+            raise BadParameters(f"logit_bias names a token above {_TOKENS - 1}")
+        if params.grammar and "root" not in params.grammar:
+            raise BadParameters("the grammar does not parse: it has no rule `root`")
         return ScriptedSampler(self, params)
 
     def progress(self, row: int) -> tuple[Script, int]:

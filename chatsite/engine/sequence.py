@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from chatsite.engine.backend import Sampler, Vocabulary
 from chatsite.engine.detokenize import TextStream
-from chatsite.engine.messages import Delta, FinishReason, Usage
+from chatsite.engine.messages import Delta, FinishReason, TokenLogprob, Usage
 from chatsite.engine.prompt import Prompt
 from chatsite.engine.slots import Slot, Wanted
 from chatsite.engine.speculation import MOST, Acceptance, Candidate, Lookup
@@ -29,6 +29,7 @@ class Sequence:
     cached: int = 0
     faults: int = 0
     draft: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     drafted: int = 0
     accepted: int = 0
     started: float | None = None
@@ -90,12 +91,14 @@ class Sequence:
             return text + self.text.flush(cut=True), "length"
         return text, None
 
-    def delta(self, text: str) -> Delta | None:
-        """``text`` with the tokens it took; None, and the tokens wait, if there is none."""
-        if not text:
+    def delta(self, text: str, *, last: bool = False) -> Delta | None:
+        """``text`` with the tokens it took; None, and the tokens wait, if there is none. The
+        ``last`` one also brings log probabilities of tokens that gave no text."""
+        if not text and not (last and self.logprobs):
             return None
-        delta = Delta(self.id, text, self._unsent)
+        delta = Delta(self.id, text, self._unsent, tuple(self.logprobs))
         self._unsent = 0
+        self.logprobs = []
         return delta
 
     def usage(self, now: float) -> Usage:
@@ -115,9 +118,10 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """``tokens`` that one step gave a sequence; all but the last of them had been guessed, among
-    ``drafted`` guesses."""
+    """``tokens`` that one step gave a sequence, with ``logprobs`` if wanted; all but the last of
+    them had been guessed, among ``drafted`` guesses."""
 
     sequence: Sequence
     tokens: list[int]
+    logprobs: list[TokenLogprob | None]
     drafted: int

@@ -117,7 +117,11 @@ class Publisher:
     async def flush(self) -> None:
         """Writes all that is pending in one round trip; nothing is lost if Redis fails."""
         async with self._flushing:
-            writers = [w for w in self._dirty.values() if w.pending and not w.fenced_off]
+            writers = [
+                w
+                for w in self._dirty.values()
+                if (w.pending or w.pending_logprobs) and not w.fenced_off
+            ]
             self._dirty.clear()
             if not writers:
                 return

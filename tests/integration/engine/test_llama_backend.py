@@ -42,7 +42,7 @@ def words(backend: LlamaBackend, count: int) -> list[int]:
 
 
 def next_token(backend: LlamaBackend, row: int) -> int:
-    sampler = backend.sampler(GREEDY, [])
+    sampler = backend.sampler(GREEDY, [], [])
     token = sampler.sample(row)
     sampler.close()
     return token
@@ -119,7 +119,7 @@ def test_ignore_eos_bars_every_end(backend):
         "<|im_start|>user\nSay hi.<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>", special=True
     )
     backend.decode([Chunk(0, 0, tokens[:-1], 1)])
-    sampler = backend.sampler(SamplingParams(temperature=0, ignore_eos=True), [])
+    sampler = backend.sampler(SamplingParams(temperature=0, ignore_eos=True), [], [])
     assert sampler.sample(len(tokens) - 2) not in backend.vocabulary.ends
     sampler.close()
 
