@@ -74,7 +74,7 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
     if template.problem:
         log.warning("built-in chat template in use: %s", template.problem)
     inbox: SimpleQueue[Item] = SimpleQueue()
-    prompts = PromptBuilder(template, vocabulary, facts.context)
+    prompts = PromptBuilder(template, vocabulary, facts.context, backend.grammar)
     emit(
         Loaded(
             context=facts.context,
@@ -85,6 +85,7 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
             template_source=template.source,
             load_ms=(time.perf_counter() - began) * 1e3,
             rss_bytes=_resident_bytes(),
+            syntax=prompts.syntax,
         )
     )
     Intake(frames_in, prompts, inbox, time.perf_counter).start()

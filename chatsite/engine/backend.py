@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from chatsite.engine.messages import SamplingParams, TokenLogprob
 
@@ -75,6 +75,16 @@ class Vocabulary(Protocol):
     def ends(self) -> frozenset[int]: ...
     @property
     def controls(self) -> Mapping[str, int]: ...
+
+    @property
+    def infill(self) -> tuple[int, int, int] | None:
+        """Tokens in front of what is before a gap, after it, and in it; None: it can't fill."""
+        ...
+
+    def reveal(self, texts: Sequence[str]) -> None:
+        """Lets the pieces of these control tokens be their text: the answer's reader needs
+        them."""
+        ...
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Tokens without BOS or EOS. ``special`` lets text become control tokens."""
@@ -143,6 +153,10 @@ class Backend(Protocol):
         ...
 
     def decode(self, chunks: Sequence[Chunk]) -> Decoded: ...
+
+    def grammar(self, schema: dict[str, Any]) -> str:
+        """GBNF of what a JSON schema allows. Raises `BadParameters`."""
+        ...
 
     def sampler(
         self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from chatsite.engine import frames
+from chatsite.engine.backend import BadParameters
 from chatsite.engine.loop import Item
 from chatsite.engine.messages import Cancel, Failed, Generate, Load, Shutdown
 from chatsite.engine.prompt import ContextExceeded, PromptBuilder
@@ -61,8 +62,10 @@ class Intake(threading.Thread):
             return self._prompts.prepare(request, arrived)
         except ContextExceeded as error:
             return Failed(request.id, "context_length_exceeded", str(error), error.details)
+        except BadParameters as error:
+            return Failed(request.id, "bad_request", str(error))
         except TemplateError as error:
-            return Failed(request.id, "engine_error", f"The model's chat template: {error}")
+            return Failed(request.id, "bad_request", f"The model's chat template: {error}")
         except Exception as error:
             log.exception("request %s can't be prepared", request.id)
             return Failed(request.id, "engine_error", f"The prompt can't be prepared: {error!r}")

@@ -18,6 +18,7 @@ import llama_cpp
 import numpy as np
 
 from chatsite.engine.backend import Chunk, Decoded, Facts, LoadError
+from chatsite.engine.llama_grammar import schema_to_gbnf
 from chatsite.engine.llama_sampler import LlamaSampler
 from chatsite.engine.llama_vocabulary import LlamaVocabulary
 from chatsite.engine.messages import Load, SamplingParams
@@ -138,6 +139,9 @@ class LlamaBackend:
             row = end
         self._batch.n_tokens = row
         return _CODES.get(lib.llama_decode(self._context, self._batch), Decoded.FATAL)
+
+    def grammar(self, schema: dict[str, Any]) -> str:
+        return schema_to_gbnf(schema)
 
     def sampler(
         self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int]

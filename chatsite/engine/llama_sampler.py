@@ -25,8 +25,10 @@ lib: Any = llama_cpp.llama_cpp
 
 Logits = NDArray[np.float32]
 
-# Natural logarithms below the best: where a search for the likeliest tokens begins.
+# Natural logarithms below the best: where a search for the likeliest tokens begins, and from
+# where on, at temperature 1, a token's probability is nothing beside a float's precision.
 _FIRST_REACH: Final = 8.0
+_NOTHING: Final = 30.0
 _TOKEN: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
@@ -143,7 +145,8 @@ class LlamaSampler:
         """The ``top_k`` likeliest and some more, or all; unordered."""
         wanted = self._params.top_k
         if not wanted or wanted >= len(logits):
-            return np.flatnonzero(logits > -np.inf)
+            reach = _NOTHING * max(1.0, self._params.temperature)
+            return np.flatnonzero(logits >= logits.max() - reach)
         best, reach = logits.max(), _FIRST_REACH
         while True:
             found = np.flatnonzero(logits >= best - reach)

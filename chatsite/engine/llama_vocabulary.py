@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import llama_cpp
@@ -35,6 +35,14 @@ class LlamaVocabulary:
         self.ends = frozenset(ends)
         self.controls: Mapping[str, int] = controls
         self._pieces: dict[int, bytes] = {}
+        fills = (lib.llama_vocab_fim_pre, lib.llama_vocab_fim_suf, lib.llama_vocab_fim_mid)
+        infill = [int(fill(vocab)) for fill in fills]
+        self.infill = (infill[0], infill[1], infill[2]) if min(infill) >= 0 else None
+
+    def reveal(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            if text in self.controls:
+                self._pieces[self.controls[text]] = text.encode()
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")

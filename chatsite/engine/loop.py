@@ -173,7 +173,11 @@ class Engine:
             sequence.started = self._clock()
             sequence.cached = min(len(slot.tokens), sequence.prompt.prompt_tokens)
             self._counters.cached += sequence.cached
-            self._emit_frame(Started(sequence.id, sequence.prompt.prompt_tokens, sequence.cached))
+            self._emit_frame(
+                Started(sequence.id, prompt.prompt_tokens, sequence.cached, prompt.left_out)
+            )
+            if prompt.opening:
+                self._emit_frame(Step((Delta(sequence.id, prompt.opening, 0),)))
 
     def _prepare_sampler(self, sequence: Sequence) -> bool:
         tokens, length = sequence.tokens, sequence.prompt.prompt_tokens

@@ -1,27 +1,40 @@
 """Messages to tokens, such that text of people never becomes a control token.
 
-In the ordinary case the rendered prompt is tokenized whole, as the model was trained. Where a
-message contains the text of a control token, that piece travels through the template as a
-private sentinel, and is tokenized by itself as plain text. A template may also *join* such a
-text out of harmless pieces (by deleting what is between them); the prompt is therefore compared
-with a second rendering in which no piece can begin a control token.
+In the ordinary case the rendered prompt is tokenized whole, as the model was trained; what
+looks like a control token in people's text is masked (`masking.py`). A template may also *join*
+such a text out of harmless pieces (by deleting what is between them); the prompt is therefore
+compared with a second rendering in which no piece can begin a control token.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from chatsite.engine.backend import Vocabulary
-from chatsite.engine.messages import CHAT, ChatMessage, Generate, Priority, SamplingParams
+import msgspec
+
+from chatsite.engine.backend import BadParameters, Vocabulary
+from chatsite.engine.masking import ControlFinder, Mask, controls, texts_of, unused_character
+from chatsite.engine.messages import (
+    CHAT,
+    ChatMessage,
+    Generate,
+    OutputSyntax,
+    Priority,
+    PromptOptions,
+    SamplingParams,
+    Tool,
+)
+from chatsite.engine.output import marks, syntax_of
+from chatsite.engine.slots import common_prefix
 from chatsite.engine.template import ChatTemplate
+from chatsite.engine.tool_prompt import SchemaToGbnf, UnknownTool, call_grammar
 
-# What a template writes as a marker of turns. Reasoning tags are none: templates look for them
-# in earlier answers to leave the reasoning out.
-_MARKER = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
-_REASONING = re.compile(r"</?think(ing)?>")
+# Templates of custom models, and heads that administrators wrote, kept compiled.
+_KEPT = 64
+_NO_OPTIONS = PromptOptions()
 
 
 class ContextExceeded(Exception):
@@ -33,7 +46,9 @@ class ContextExceeded(Exception):
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A request ready for the engine. ``tokens`` are prompt and prefix, of which the first
-    ``prompt_tokens`` or so are the prompt; ``arrived`` is the engine clock's time in seconds."""
+    ``prompt_tokens`` or so are the prompt, and the first ``shared`` are nobody's but the
+    template's and an administrator's. ``opening`` is text that the template wrote for the answer;
+    ``left_out`` messages did not fit. ``arrived`` is the engine clock's time in seconds."""
 
     id: str
     owner: str
@@ -45,86 +60,204 @@ class Prompt:
     arrived: float
     shared: int = 0
     priority: Priority = CHAT
-
-
-class ControlFinder:
-    """Finds control tokens' texts, leftmost and longest first."""
-
-    def __init__(self, texts: Iterator[str] | Sequence[str]) -> None:
-        self._texts = frozenset(text for text in texts if text)
-        lengths: dict[str, set[int]] = {}
-        for text in self._texts:
-            lengths.setdefault(text[0], set()).add(len(text))
-        self._lengths = {first: sorted(sizes, reverse=True) for first, sizes in lengths.items()}
-        firsts = "".join(map(re.escape, lengths))
-        self._first = re.compile(f"[{firsts}]" if firsts else r"(?!)")
-
-    def find(self, text: str) -> Iterator[tuple[int, int]]:
-        """Start and end of each, without overlaps."""
-        position = 0
-        while found := self._first.search(text, position):
-            start = found.start()
-            position = start + 1
-            for size in self._lengths[text[start]]:
-                if text[start : start + size] in self._texts:
-                    position = start + size
-                    yield start, position
-                    break
-
-    def beginnings(self, text: str) -> Iterator[tuple[int, int]]:
-        """Each character that could begin one."""
-        for found in self._first.finditer(text):
-            yield found.span()
-
-    def count(self, text: str) -> Counter[str]:
-        return Counter(text[start:end] for start, end in self.find(text))
+    opening: str = ""
+    left_out: int = 0
 
 
 class PromptBuilder:
-    def __init__(self, template: ChatTemplate, vocabulary: Vocabulary, context: int) -> None:
+    """``to_gbnf`` turns a JSON schema into a grammar."""
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        vocabulary: Vocabulary,
+        context: int,
+        to_gbnf: SchemaToGbnf | None = None,
+    ) -> None:
         self._template = template
         self._vocabulary = vocabulary
         self._context = context
-        self._controls = controls(vocabulary, template.text)
-        self._control_tokens = frozenset(self._controls.values())
-        self._finder = ControlFinder(tuple(self._controls))
+        self._to_gbnf = to_gbnf
+        self.syntax = syntax_of(template.text)
+        vocabulary.reveal(marks(self.syntax))
+        self._renderers: dict[str, _Renderer] = {}
+        self._heads: dict[Any, list[int]] = {}
 
     def prepare(self, request: Generate, arrived: float) -> Prompt:
-        """Raises `ContextExceeded` if no token of an answer would fit, and `TemplateError`."""
-        tokens, prompt_tokens = self.build(request.messages, request.prefix)
+        """Raises `ContextExceeded` if no token of an answer would fit, `TemplateError`, and
+        `BadParameters`."""
+        options = request.options
+        if options.raw is not None:
+            return self._raw(request, options.raw, arrived)
+        renderer = self._renderer(options.template)
+        params = self._constrained(request, renderer.syntax)
+        if params is not request.params and renderer.syntax.think_open:
+            options = msgspec.structs.replace(options, think=False)
+        messages, left_out = self._fitting(renderer, request, options)
+        text, mask = renderer.render(messages, options, request.prefix)
+        opening, prefix = _opening(text, renderer.syntax, request.prefix)
+        tokens = renderer.tokenize(text + mask.hide_answer(prefix), mask)
+        prompt_tokens = len(renderer.tokenize(text, mask)) if prefix else len(tokens)
         if prompt_tokens >= self._context:
             raise ContextExceeded(prompt_tokens, self._context)
+        head = self._head(renderer, request.messages[: options.administered], options)
         return Prompt(
             id=request.id,
             owner=request.owner,
             tokens=tokens,
             prompt_tokens=prompt_tokens,
+            params=params,
+            stops=params.stop + renderer.template.stops,
+            generated=request.generated,
+            arrived=arrived,
+            shared=common_prefix(head, tokens),
+            priority=request.priority,
+            opening=opening,
+            left_out=left_out,
+        )
+
+    def build(self, messages: Sequence[ChatMessage], prefix: str = "") -> tuple[list[int], int]:
+        """Tokens of prompt and prefix, and how many of the prompt alone."""
+        renderer = self._renderer("")
+        text, mask = renderer.render(messages, _NO_OPTIONS, prefix)
+        tokens = renderer.tokenize(text + mask.hide_answer(prefix), mask)
+        return tokens, len(renderer.tokenize(text, mask)) if prefix else len(tokens)
+
+    def _renderer(self, template: str) -> _Renderer:
+        if template not in self._renderers:
+            if len(self._renderers) >= _KEPT:
+                self._renderers.clear()
+            chosen = self._template
+            if template:
+                vocabulary = self._vocabulary
+                chosen = ChatTemplate(template, bos=vocabulary.bos_text, eos=vocabulary.eos_text)
+                if chosen.problem:
+                    raise BadParameters(f"the template can't be used: {chosen.problem}")
+            self._renderers[template] = _Renderer(chosen, self._vocabulary, self.syntax)
+        return self._renderers[template]
+
+    def _constrained(self, request: Generate, syntax: OutputSyntax) -> SamplingParams:
+        """With a grammar of its own where the answer must be a call."""
+        if self._to_gbnf is None:
+            return request.params
+        try:
+            grammar = call_grammar(request.options, syntax, self._to_gbnf)
+        except UnknownTool as error:
+            raise BadParameters(str(error)) from error
+        if grammar is None:
+            return request.params
+        return msgspec.structs.replace(request.params, grammar=grammar, json_schema=None)
+
+    def _fitting(
+        self, renderer: _Renderer, request: Generate, options: PromptOptions
+    ) -> tuple[Sequence[ChatMessage], int]:
+        """The messages, without the oldest turns where they may be left out and don't fit with
+        some room for an answer. System messages and the last turn always stay."""
+        messages = request.messages
+        if options.overflow != "keep_latest":
+            return messages, 0
+        room = self._context - min(request.params.max_tokens or self._context, self._context // 4)
+
+        def without(turns: int) -> list[ChatMessage]:
+            left = starts[turns]
+            return [m for at, m in enumerate(messages) if m.role == "system" or at >= left]
+
+        def too_long(turns: int) -> bool:
+            text, mask = renderer.render(without(turns), options, request.prefix)
+            return len(renderer.tokenize(text, mask)) > room
+
+        asked = [at for at, m in enumerate(messages) if m.role == "user"]
+        starts = [0, *asked[1:]]
+        turns = bisect.bisect_left(range(len(starts) - 1), True, key=lambda n: not too_long(n))
+        kept = without(turns)
+        return kept, len(messages) - len(kept)
+
+    def _head(
+        self, renderer: _Renderer, messages: Sequence[ChatMessage], options: PromptOptions
+    ) -> list[int]:
+        """Tokens that every prompt of these messages begins with, whoever asks what."""
+        key = (options.template, tuple(messages), options.think, len(options.tools))
+        if options.tools:
+            return []  # tools come from whoever asks
+        if key not in self._heads:
+            if len(self._heads) >= _KEPT:
+                self._heads.clear()
+            both = [
+                renderer.tokenize(*renderer.render([*messages, ChatMessage("user", text)], options))
+                for text in ("x", "7")
+            ]
+            self._heads[key] = both[0][: common_prefix(*both)]
+        return self._heads[key]
+
+    def _raw(self, request: Generate, text: str, arrived: float) -> Prompt:
+        """Text that is continued as it is: its sender may write control tokens in it."""
+        vocabulary, suffix = self._vocabulary, request.options.suffix
+        tokens = vocabulary.tokenize(text, special=True)
+        if suffix:
+            if vocabulary.infill is None:
+                raise BadParameters("this model can't fill in: it has no tokens for a suffix")
+            before, after, middle = vocabulary.infill
+            rest = vocabulary.tokenize(suffix, special=True)
+            tokens = [before, *tokens, after, *rest, middle]
+        if vocabulary.add_bos and vocabulary.bos is not None and tokens[:1] != [vocabulary.bos]:
+            tokens.insert(0, vocabulary.bos)
+        length = len(tokens)
+        if not length:
+            raise BadParameters("the prompt is empty")
+        if length >= self._context:
+            raise ContextExceeded(length, self._context)
+        tokens += vocabulary.tokenize(request.prefix, special=False)
+        return Prompt(
+            id=request.id,
+            owner=request.owner,
+            tokens=tokens,
+            prompt_tokens=length,
             params=request.params,
-            stops=request.params.stop + self._template.stops,
+            stops=request.params.stop,
             generated=request.generated,
             arrived=arrived,
             priority=request.priority,
         )
 
-    def build(self, messages: Sequence[ChatMessage], prefix: str = "") -> tuple[list[int], int]:
-        """Tokens of prompt and prefix, and how many of the prompt alone."""
-        text, mask = self._render(messages, prefix)
-        tokens = self._tokenize(text + mask.hide(prefix), mask)
-        return tokens, len(self._tokenize(text, mask)) if prefix else len(tokens)
 
-    def _render(self, messages: Sequence[ChatMessage], prefix: str) -> tuple[str, _Mask]:
-        contents = [message.content for message in messages]
-        sentinel = _unused_character([*contents, prefix, self._template.text])
-        mask = _Mask(sentinel, self._finder.find)
-        text = self._template.render(mask.hide_all(messages))
-        if any(True for content in contents for _ in self._finder.beginnings(content)):
-            strict = _Mask(sentinel, self._finder.beginnings)
-            strict_text = self._template.render(strict.hide_all(messages))
+class _Renderer:
+    """One template over the model's vocabulary."""
+
+    def __init__(
+        self, template: ChatTemplate, vocabulary: Vocabulary, syntax: OutputSyntax
+    ) -> None:
+        self.template = template
+        self.syntax = syntax
+        self._vocabulary = vocabulary
+        self._controls: Mapping[str, int] = controls(vocabulary, template.text)
+        self._control_tokens = frozenset(self._controls.values())
+        self._finder = ControlFinder(tuple(self._controls))
+        # An answer's own marks are the model's words.
+        own = frozenset(marks(syntax))
+        self._in_answers = ControlFinder(tuple(text for text in self._controls if text not in own))
+
+    def render(
+        self, messages: Sequence[ChatMessage], options: PromptOptions, prefix: str = ""
+    ) -> tuple[str, Mask]:
+        tools: Sequence[Tool] = () if options.tool_choice == "none" else options.tools
+        texts = texts_of(messages, tools)
+        sentinel = unused_character([*texts, prefix, self.template.text])
+        mask = Mask(sentinel, self._finder.find, self._in_answers.find)
+
+        def rendered(mask: Mask) -> str:
+            return self.template.render(
+                mask.hide_all(messages), mask.hide_tools(tools), options.think
+            )
+
+        text = rendered(mask)
+        if any(True for one in texts for _ in self._finder.beginnings(one)):
+            strict = Mask(sentinel, self._finder.beginnings, self._in_answers.find)
+            strict_text = rendered(strict)
             if self._finder.count(text) - self._finder.count(strict_text):
                 return strict_text, strict
         return text, mask
 
-    def _tokenize(self, text: str, mask: _Mask) -> list[int]:
+    def tokenize(self, text: str, mask: Mask) -> list[int]:
         tokens: list[int] = []
         for part, hostile in mask.split(text):
             tokens += self._plain(part) if hostile else self._special(part)
@@ -145,48 +278,13 @@ class PromptBuilder:
         return self._plain(text[:1]) + self._plain(text[1:])
 
 
-def controls(vocabulary: Vocabulary, template: str) -> Mapping[str, int]:
-    """Control tokens, and the template's markers that are one token each, though whoever
-    converted the model declared them as text."""
-    found = dict(vocabulary.controls)
-    for text in set(_MARKER.findall(template)) - found.keys():
-        tokens = vocabulary.tokenize(text, special=True)
-        if len(tokens) == 1 and not _REASONING.fullmatch(text):
-            found[text] = tokens[0]
-    return found
-
-
-class _Mask:
-    """Swaps pieces of text for sentinels (``c`` number ``c``, c a private character) and back."""
-
-    def __init__(self, sentinel: str, find: Callable[[str], Iterator[tuple[int, int]]]) -> None:
-        self._find = find
-        self._sentinel = sentinel
-        self._hidden: list[str] = []
-        self._pattern = re.compile(f"{sentinel}([0-9]+){sentinel}")
-
-    def hide_all(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-        return [ChatMessage(message.role, self.hide(message.content)) for message in messages]
-
-    def hide(self, text: str) -> str:
-        parts, position = [], 0
-        for start, end in self._find(text):
-            parts.append(f"{text[position:start]}{self._sentinel}{len(self._hidden)}")
-            parts.append(self._sentinel)
-            self._hidden.append(text[start:end])
-            position = end
-        return "".join(parts) + text[position:]
-
-    def split(self, text: str) -> Iterator[tuple[str, bool]]:
-        """Parts in order, each with whether it had been hidden."""
-        for index, part in enumerate(self._pattern.split(text)):
-            if index % 2:
-                yield self._hidden[int(part)], True
-            elif clean := part.replace(self._sentinel, ""):
-                yield clean, False
-
-
-def _unused_character(texts: Sequence[str]) -> str:
-    """A private-use character that none of the texts contains."""
-    used = set().union(*texts)
-    return next(char for char in map(chr, range(0xF0000, 0xFFFFE)) if char not in used)
+def _opening(text: str, syntax: OutputSyntax, prefix: str) -> tuple[str, str]:
+    """What the template wrote of the answer (a reasoning mark) and has not been published, and
+    the prefix without it."""
+    mark = syntax.think_open
+    if not mark or not text.rstrip().endswith(mark):
+        return "", prefix
+    opening = text[text.rindex(mark) :]
+    if prefix.startswith(opening):
+        return "", prefix[len(opening) :]
+    return opening, prefix

@@ -38,6 +38,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chatsite.engine.backend import BadParameters, Chunk, Decoded, Facts, LoadError
 from chatsite.engine.messages import Load, SamplingParams, TokenLogprob
@@ -63,6 +64,7 @@ class ScriptedVocabulary:
     add_bos = False
     ends = frozenset({_END})
     controls: Mapping[str, int] = _CONTROLS
+    infill: tuple[int, int, int] | None = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,6 +83,9 @@ class ScriptedVocabulary:
             else:
                 tokens += map(self._token, _WORD.findall(part.encode()))
         return tokens
+
+    def reveal(self, texts: Sequence[str]) -> None:
+        """All but turns is text here anyway."""
 
     def piece(self, token: int) -> bytes:
         if token < 256:
@@ -226,6 +231,9 @@ class ScriptedBackend:
         if delay := max((s.directives.get("delay-ms", 0) for s in scripts), default=0):
             time.sleep(delay / 1e3)
         return Decoded.OK
+
+    def grammar(self, schema: dict[str, Any]) -> str:
+        return "root ::= [^x]*"
 
     def sampler(
         self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int]

@@ -113,6 +113,7 @@ class Sequence:
             decode_ms=(now - first) * 1e3,
             drafted=self.drafted,
             accepted=self.accepted,
+            left_out=self.prompt.left_out,
         )
 
 

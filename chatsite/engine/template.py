@@ -23,7 +23,8 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from chatsite.engine.messages import ChatMessage
+from chatsite.engine.messages import ChatMessage, Tool
+from chatsite.engine.tool_prompt import as_dicts, in_words, message_dict
 
 SECONDS = 2.0  # for one rendering
 _EXTRA_OUTPUT = 1_000_000  # characters that a template may add to the messages
@@ -150,11 +151,27 @@ class ChatTemplate:
 
     stops: tuple[str, ...]
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
-        """The prompt up to where the answer begins. Raises `TemplateError`."""
+    @property
+    def knows_tools(self) -> bool:
+        return "tools" in self.text
+
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[Tool] = (),
+        think: bool | None = None,
+    ) -> str:
+        """The prompt up to where the answer begins; ``think`` None leaves reasoning to the
+        template. Raises `TemplateError`."""
+        has_tools = tools or any(one.tool_calls or one.role == "tool" for one in messages)
+        if has_tools and not self.knows_tools:
+            messages, tools = in_words(messages, tools), ()
         if not self._takes_system:
             messages = _fold_system(messages)
-        return self._render(messages)
+        options: dict[str, Any] = {"tools": as_dicts(tools) or None}
+        if think is not None:
+            options |= {"enable_thinking": think, "thinking": think}
+        return self._render(messages, options)
 
     def _use(self, text: str) -> None:
         """Compiles ``text`` and tries it on plain conversations."""
@@ -168,23 +185,23 @@ class ChatTemplate:
             raise TemplateError(f"the template does not compile: {error}") from error
         turns = [ChatMessage("user", "a5e1"), ChatMessage("assistant", "b5e2")]
         turns.append(ChatMessage("user", "c5e3"))
-        if not all(turn.content in self._render(turns) for turn in turns[::2]):
+        if not all(turn.content in self._render(turns, {"tools": None}) for turn in turns[::2]):
             raise TemplateError("the template leaves out messages")
         try:
             system = ChatMessage("system", "d5e4")
-            self._takes_system = system.content in self._render([system, *turns])
+            self._takes_system = system.content in self._render([system, *turns], {"tools": None})
         except TemplateError:
             self._takes_system = False
 
-    def _render(self, messages: Sequence[ChatMessage]) -> str:
-        plain = [{"role": message.role, "content": message.content} for message in messages]
+    def _render(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> str:
+        plain = [message_dict(message) for message in messages]
         limit = _EXTRA_OUTPUT + 4 * sum(len(message.content) for message in messages)
         parts: list[str] = []
         size = 0
         try:
             with _deadline(self._seconds, self._clock):
                 for part in self._template.generate(
-                    messages=plain, tools=None, add_generation_prompt=True, **self._tokens
+                    messages=plain, add_generation_prompt=True, **self._tokens, **options
                 ):
                     size += len(part)
                     if size > limit:

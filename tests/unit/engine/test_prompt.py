@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from chatsite.engine.masking import ControlFinder, controls
 from chatsite.engine.messages import ChatMessage, Generate
-from chatsite.engine.prompt import ContextExceeded, ControlFinder, PromptBuilder, controls
+from chatsite.engine.prompt import ContextExceeded, PromptBuilder
 from chatsite.engine.scripted_backend import ScriptedVocabulary
 from chatsite.engine.template import CHATML, ChatTemplate
 

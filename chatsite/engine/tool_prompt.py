@@ -1,0 +1,131 @@
+"""Tools in a prompt: as templates expect them, or told in words where a template knows none."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from chatsite.engine.messages import ChatMessage, OutputSyntax, PromptOptions, Tool
+from chatsite.engine.output import HERMES_CLOSE, HERMES_OPEN, LLAMA_TAG, MISTRAL_OPEN
+
+SchemaToGbnf = Callable[[dict[str, Any]], str]
+
+_WORDS: Final = (
+    "You may call functions to help with the request. Each line between <tools> and </tools> "
+    "describes one:\n<tools>\n{tools}\n</tools>\n\nTo call a function, answer with nothing but "
+    'a JSON object inside tags:\n<tool_call>\n{{"name": "function", "arguments": {{}}}}\n'
+    "</tool_call>"
+)
+_ROOT = re.compile(r"^root ::=", re.MULTILINE)
+
+
+class UnknownTool(ValueError):
+    """`tool_choice` names none of the tools."""
+
+
+def as_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """The shape that templates of models with tools read."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters or {"type": "object", "properties": {}},
+            },
+        }
+        for tool in tools
+    ]
+
+
+def message_dict(message: ChatMessage) -> dict[str, Any]:
+    """One message as templates read it; arguments of calls are objects there."""
+    plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning:
+        plain["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        plain["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": _arguments(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.role == "tool":
+        plain |= {"tool_call_id": message.tool_call_id, "name": message.tool_name}
+    return plain
+
+
+def in_words(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[ChatMessage]:
+    """The same conversation for a template without tools: they are described in the system
+    message, calls stand in the answers' text, and results are the user's."""
+    told: list[ChatMessage] = []
+    for message in map(_message_in_words, messages):
+        if told and told[-1].role == message.role == "user":
+            both = f"{told.pop().content}\n{message.content}"
+            told.append(ChatMessage("user", both))
+        else:
+            told.append(message)
+    if not tools:
+        return told
+    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in as_dicts(tools))
+    words = _WORDS.format(tools=lines)
+    if told and told[0].role == "system":
+        return [ChatMessage("system", f"{told[0].content}\n\n{words}"), *told[1:]]
+    return [ChatMessage("system", words), *told]
+
+
+def _message_in_words(message: ChatMessage) -> ChatMessage:
+    if message.role == "tool":
+        return ChatMessage("user", f"<tool_response>\n{message.content}\n</tool_response>")
+    if not message.tool_calls:
+        return message
+    calls = "\n".join(
+        f"{HERMES_OPEN}\n"
+        f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}'
+        f"\n{HERMES_CLOSE}"
+        for call in message.tool_calls
+    )
+    return ChatMessage("assistant", f"{message.content}\n{calls}".strip())
+
+
+def call_grammar(options: PromptOptions, syntax: OutputSyntax, to_gbnf: SchemaToGbnf) -> str | None:
+    """GBNF of exactly one call in the model's dialect where `tool_choice` asks for one; None
+    where it does not. Raises `UnknownTool`, and what ``to_gbnf`` raises."""
+    if options.tool_choice in {"auto", "none"} or not options.tools:
+        return None
+    chosen = options.tools
+    if options.tool_choice != "required":
+        chosen = tuple(tool for tool in options.tools if tool.name == options.tool_choice)
+        if not chosen:
+            names = ", ".join(tool.name for tool in options.tools)
+            raise UnknownTool(f"tool_choice is {options.tool_choice!r}; the tools are {names}")
+    field = "parameters" if syntax.tools == "llama" else "arguments"
+    shapes = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool.name},
+                field: tool.parameters or {"type": "object", "properties": {}},
+            },
+            "required": ["name", field],
+        }
+        for tool in chosen
+    ]
+    rules = _ROOT.sub("call ::=", to_gbnf(shapes[0] if len(shapes) == 1 else {"anyOf": shapes}))
+    around = {
+        "hermes": f'"{HERMES_OPEN}\\n" call "\\n{HERMES_CLOSE}"',
+        "mistral": f'"{MISTRAL_OPEN}" "[" call "]"',
+        "llama": f'("{LLAMA_TAG}")? call',
+    }
+    return f"{rules}\nroot ::= {around.get(syntax.tools, 'call')}\n"
+
+
+def _arguments(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
