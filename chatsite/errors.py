@@ -60,6 +60,30 @@ class NotSignedIn(ChatsiteError):
     message = _("You are signed out. Sign in again; your text is kept on this page.")
 
 
+class KeyMissing(ChatsiteError):
+    code = "missing_api_key"
+    status = 401
+    message = _(
+        "Send an API key as `Authorization: Bearer KEY`. You can make one on the page "
+        "/accounts/keys/ of this site."
+    )
+
+
+class InvalidKey(ChatsiteError):
+    code = "invalid_api_key"
+    status = 401
+    message = _("This API key is wrong, revoked or expired. Make a new one at /accounts/keys/.")
+
+
+class KeyLacksScope(ChatsiteError):
+    code = "insufficient_scope"
+    status = 403
+    message = _("This API key may not be used for this. Make one that may at /accounts/keys/.")
+    detailed = _(
+        "This API key lacks the scope “%(scope)s”. Make one that has it at /accounts/keys/."
+    )
+
+
 class NotFound(ChatsiteError):
     """Also the answer for what belongs to somebody else: the two must look the same."""
 
