@@ -174,10 +174,16 @@ def _kinds(base: type[ChatsiteError] = ChatsiteError) -> Iterator[type[ChatsiteE
         yield from _kinds(kind)
 
 
+def revived(error: dict[str, Any]) -> ChatsiteError | None:
+    """A stored error as it was raised; None for a code that the engine made up."""
+    details = {k: v for k, v in error.items() if k not in {"code", "message", "permanent"}}
+    kind = next((kind for kind in _kinds() if kind.code == error.get("code")), None)
+    return kind(**details) if kind else None
+
+
 def localise(error: dict[str, Any] | None) -> dict[str, Any] | None:
     """A stored error with its message in the reader's language."""
     if error is None:
         return None
-    details = {k: v for k, v in error.items() if k not in {"code", "message", "permanent"}}
-    kind = next((kind for kind in _kinds() if kind.code == error.get("code")), None)
-    return kind(**details).as_dict() if kind else error
+    found = revived(error)
+    return found.as_dict() if found else error
