@@ -61,7 +61,7 @@ def schema() -> dict[str, Any]:
     for path, method, scope, request, response, streams, summary in _ENDPOINTS:
         content = {"application/json": {"schema": _ref(response)}}
         if streams:
-            content["text/event-stream"] = {"schema": {"type": "string"}}
+            content["text/event-stream"] = {}
         operation: dict[str, Any] = {
             "summary": summary,
             "description": f"Needs a key with the scope `{scope}`.",
