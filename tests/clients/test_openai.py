@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Any
 
 import httpx
 import openai
@@ -15,7 +16,7 @@ from tests.clients.conftest import new_key
 from tests.support.stack import MODEL, Stack, wait_until
 
 
-def says(text: str) -> list[dict[str, str]]:
+def says(text: str) -> Any:
     return [{"role": "user", "content": text}]
 
 
@@ -96,7 +97,7 @@ def test_a_stream_is_valid_to_the_byte(api_stack: Stack, key: str) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_several_choices(client: OpenAI, stream: bool) -> None:
-    asked = {"model": MODEL, "messages": says("a b c"), "n": 3, "stream": stream}
+    asked: Any = {"model": MODEL, "messages": says("a b c"), "n": 3, "stream": stream}
     answer = client.chat.completions.create(**asked)
     texts = ["", "", ""]
     for part in answer if stream else [answer]:
@@ -194,7 +195,7 @@ async def test_two_hundred_streams_get_each_its_own(async_client: AsyncOpenAI) -
     ],
 )
 def test_what_is_wrong_is_named(client: OpenAI, change: dict[str, object], param: str) -> None:
-    asked = {"model": MODEL, "messages": says("x"), **change}
+    asked: Any = {"model": MODEL, "messages": says("x"), **change}
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**asked)
     assert refused.value.param == param
@@ -236,7 +237,8 @@ def test_what_does_not_fit_the_context(client: OpenAI, stream: bool) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model=MODEL, messages=says("word " * 9000), stream=stream)
     assert refused.value.code == "context_length_exceeded"
-    assert refused.value.body["n_prompt_tokens"] > refused.value.body["n_ctx"]
+    body: Any = refused.value.body
+    assert body["n_prompt_tokens"] > body["n_ctx"]
 
 
 # Keys.
