@@ -66,7 +66,8 @@ async def _whole(body: t.ChatRequest, answers: Answers) -> t.ChatCompletion:
 
 
 def _reader(body: t.ChatRequest, answer: Answer) -> Reader:
-    return Reader(answer, one_call=body.parallel_tool_calls is False)
+    tools = bool(body.tools) and body.tool_choice != "none"
+    return Reader(answer, tools, one_call=body.parallel_tool_calls is False)
 
 
 def _choice(body: t.ChatRequest, index: int, whole: Parts, reason: str) -> t.ChatChoice:

@@ -76,7 +76,8 @@ async def _events(
 
 
 def _reader(body: r.ResponseRequest, answer: Answer) -> Reader:
-    return Reader(answer, one_call=body.parallel_tool_calls is False)
+    tools = bool(body.tools) and body.tool_choice != "none"
+    return Reader(answer, tools, one_call=body.parallel_tool_calls is False)
 
 
 def _wanted(body: r.ResponseRequest) -> Wanted:

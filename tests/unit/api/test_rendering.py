@@ -15,10 +15,10 @@ from chatsite.accounts.models import User
 from chatsite.api import chat, convert, embeddings, http
 from chatsite.api import responses_types as r
 from chatsite.api import types as t
-from chatsite.api.output import Parts, Reader
-from chatsite.api.requests import Answer
+from chatsite.api.output import Parts, Reader, joined
+from chatsite.api.requests import Answer, Piece
 from chatsite.api.response_events import Writer
-from chatsite.engine.messages import TokenLogprob, ToolCall
+from chatsite.engine.messages import OutputSyntax, TokenLogprob, ToolCall
 from chatsite.stream.hub import Feed
 from chatsite.stream.messages import End, Vectors
 
@@ -215,3 +215,17 @@ def test_reasoning_is_switched_off_by_no_effort() -> None:
     assert convert.chat_options(chat_request(reasoning_effort="none")).think is False
     assert convert.chat_options(chat_request(reasoning_effort="high")).think is True
     assert convert.chat_options(chat_request()).think is None
+
+
+def test_a_reader_tells_reasoning_text_and_the_first_call_apart() -> None:
+    answer = an_answer()
+    answer.feed.syntax = OutputSyntax("<think>", "</think>", "hermes")
+    call = '<tool_call>{"name": "weather", "arguments": {}}</tool_call>'
+    reader = Reader(answer, tools=True, one_call=True)
+    texts = ["<think>h", "m</think>", "Let me see. ", call, call]
+    whole = joined([*[reader.push(Piece(text)) for text in texts], reader.finish()])
+    assert (whole.reasoning, whole.content.strip()) == ("hm", "Let me see.")
+    assert [one.name for one in whole.calls] == ["weather"]
+    assert reader.finish_reason("stop") == "tool_calls"
+    plain = Reader(answer, tools=False)
+    assert call in joined([plain.push(Piece("ok " + call)), plain.finish()]).content
