@@ -22,7 +22,17 @@ child.leave_with_supervisor()
 django_application = get_asgi_application()
 
 # Importable only once Django's applications are ready.
+from chatsite.api.handler import ApiHandler  # noqa: E402
 from chatsite.chat.consumer import ChatConsumer  # noqa: E402
+
+api_application = ApiHandler()
+
+
+async def _http(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    path = scope["path"]
+    # The page about the API is a page like any other.
+    for_programs = path.startswith("/v1/") and path != "/v1/docs"
+    await (api_application if for_programs else django_application)(scope, receive, send)
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -32,7 +42,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 _routes = ProtocolTypeRouter(
     {
-        "http": django_application,
+        "http": _http,
         # Outermost: scheme, host and port of the page must be ours.
         "websocket": OriginValidator(
             SessionMiddlewareStack(URLRouter([path("ws/chat/", ChatConsumer.as_asgi())])),

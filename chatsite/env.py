@@ -60,6 +60,11 @@ class Environment(BaseSettings):
     max_message_chars: int = Field(
         100_000, ge=100, le=1_000_000, description="Characters in one message."
     )
+    api_anonymous: str = Field(
+        "",
+        description="Username whose rights API requests without a key get; empty refuses them.",
+    )
+    api_body_mb: int = Field(32, ge=1, le=1024, description="Largest API request, in MiB.")
     system_prompt: str = Field(
         "You are a helpful assistant. Give short, clear and correct answers.",
         description="What every conversation begins with, unseen; empty for the model's own.",

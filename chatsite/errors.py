@@ -60,6 +60,30 @@ class NotSignedIn(ChatsiteError):
     message = _("You are signed out. Sign in again; your text is kept on this page.")
 
 
+class KeyMissing(ChatsiteError):
+    code = "missing_api_key"
+    status = 401
+    message = _(
+        "Send an API key as `Authorization: Bearer KEY`. You can make one on the page "
+        "/accounts/keys/ of this site."
+    )
+
+
+class InvalidKey(ChatsiteError):
+    code = "invalid_api_key"
+    status = 401
+    message = _("This API key is wrong, revoked or expired. Make a new one at /accounts/keys/.")
+
+
+class KeyLacksScope(ChatsiteError):
+    code = "insufficient_scope"
+    status = 403
+    message = _("This API key may not be used for this. Make one that may at /accounts/keys/.")
+    detailed = _(
+        "This API key lacks the scope “%(scope)s”. Make one that has it at /accounts/keys/."
+    )
+
+
 class NotFound(ChatsiteError):
     """Also the answer for what belongs to somebody else: the two must look the same."""
 
@@ -150,10 +174,16 @@ def _kinds(base: type[ChatsiteError] = ChatsiteError) -> Iterator[type[ChatsiteE
         yield from _kinds(kind)
 
 
+def revived(error: dict[str, Any]) -> ChatsiteError | None:
+    """A stored error as it was raised; None for a code that the engine made up."""
+    details = {k: v for k, v in error.items() if k not in {"code", "message", "permanent"}}
+    kind = next((kind for kind in _kinds() if kind.code == error.get("code")), None)
+    return kind(**details) if kind else None
+
+
 def localise(error: dict[str, Any] | None) -> dict[str, Any] | None:
     """A stored error with its message in the reader's language."""
     if error is None:
         return None
-    details = {k: v for k, v in error.items() if k not in {"code", "message", "permanent"}}
-    kind = next((kind for kind in _kinds() if kind.code == error.get("code")), None)
-    return kind(**details).as_dict() if kind else error
+    found = revived(error)
+    return found.as_dict() if found else error

@@ -10,6 +10,7 @@ from models_admin.site import site
 urlpatterns = [
     path("", include("chatsite.chat.urls")),
     path("", include("chatsite.accounts.urls")),
+    path("v1/", include("chatsite.api.urls")),
     path("admin/", site.urls),
     path("healthz", healthz),
     path("metrics", metrics),

@@ -113,6 +113,8 @@ class GenerationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fields = (
         "id",
         "owner",
+        "via",
+        "api_key",
         "state",
         "attempt",
         "model",
@@ -131,13 +133,14 @@ class GenerationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = (
         "queued_at",
         "owner",
+        "via",
         "model",
         "state",
         "completion_tokens",
         "first_token",
         "total",
     )
-    list_filter = ("state", "model")
+    list_filter = ("state", "via", "model")
     list_select_related = ("owner",)
     search_fields = ("owner__username", "model")
     date_hierarchy = "queued_at"

@@ -20,7 +20,12 @@ class ModelQuarantined(ModelUnavailable):
 
 
 def resolve(name: str) -> ModelVersion:
-    """The version that ``name`` stands for, whatever its case, `:latest` added if it has no tag.
+    """The version that ``name`` stands for; see `find`."""
+    return find(name).version
+
+
+def find(name: str) -> ModelName:
+    """The model of that name, whatever its case, `:latest` added if it has no tag.
 
     Raises `ModelMissing` (also for a name that is not offered) or `ModelQuarantined`.
     """
@@ -37,7 +42,7 @@ def resolve(name: str) -> ModelVersion:
         raise ModelMissing
     if model.version.quarantined:
         raise ModelQuarantined
-    return model.version
+    return model
 
 
 def offered() -> list[dict[str, Any]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.contrib.admin import AdminSite
+from django.contrib.admin import AdminSite, ModelAdmin, action
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
 
-from chatsite.accounts.models import User
+from chatsite.accounts import keys
+from chatsite.accounts.models import ApiKey, User
 
 # What makes somebody an administrator, or gives a right.
 _RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
@@ -71,8 +73,41 @@ class RightsAdmin(GroupAdmin):
         return _is_superuser(request)
 
 
+class ApiKeyAdmin(ModelAdmin):  # type: ignore[type-arg]
+    """How keys begin, whose they are and what for; they are made by their owners."""
+
+    list_display = (
+        "prefix",
+        "owner",
+        "name",
+        "scopes",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    )
+    list_select_related = ("owner",)
+    search_fields = ("prefix", "owner__username", "name")
+    fields = list_display
+    readonly_fields = fields
+    actions = ("revoke",)
+
+    @action(description=_("Revoke the selected keys"), permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        for key in queryset:
+            keys.revoke(key)
+            self.log_change(request, key, str(_("Revoked")))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
+
+
 def register(site: AdminSite) -> None:
     site.register(User, PersonAdmin)
+    site.register(ApiKey, ApiKeyAdmin)
     site.register(Group, RightsAdmin)
 
 

@@ -133,7 +133,8 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
     async def _send_feed(self, generation: str, cursor: int) -> None:
         async with self._answering(generation=generation):
             user = await self._user()
-            row = await Generation.objects.of(user).filter(pk=generation).afirst()
+            own = Generation.objects.of(user).exclude(message=None)
+            row = await own.filter(pk=generation).afirst()
             if row is None:
                 raise NotFound
             if row.state in OPEN_STATES:

@@ -96,6 +96,11 @@ class GenerationState(models.TextChoices):
 OPEN_STATES = (GenerationState.QUEUED, GenerationState.RUNNING)
 
 
+class Via(models.TextChoices):
+    CHAT = "chat", _("chat")
+    API = "api", _("API")
+
+
 class GenerationQuerySet(models.QuerySet["Generation"]):
     def of(self, user: User) -> GenerationQuerySet:
         return self.filter(owner=user)
@@ -111,13 +116,25 @@ class Generation(models.Model):
     work; a later attempt goes on from the text that earlier ones published. ``timings`` holds
     milliseconds: ``queue``, ``prefill``, ``decode``, ``ttft``, ``total``. ``request_id`` is the
     browser's: the same one sent twice (the answer to the first was lost) makes one answer.
+    A request of a program (``via`` API) has no message: nothing that it says or gets is kept.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="generations"
     )
-    message = models.OneToOneField(Message, on_delete=models.CASCADE, related_name="generation")
+    message = models.OneToOneField(
+        Message, on_delete=models.CASCADE, null=True, blank=True, related_name="generation"
+    )
+    via = models.CharField(_("through"), max_length=4, choices=Via.choices, default=Via.CHAT)
+    api_key = models.ForeignKey(
+        "accounts.ApiKey",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("API key"),
+    )
     state = models.CharField(
         max_length=12, choices=GenerationState.choices, default=GenerationState.QUEUED
     )

@@ -33,17 +33,26 @@ async def submit(runtime: Runtime, user: User, command: Send | Edit | Regenerate
     if job is None:
         return turn
     try:
-        await runtime.queue.submit(
+        await enqueue(runtime, job)
+    except ChatsiteError:
+        await sync_to_async(turns.discard)(turn)
+        raise
+    return turn
+
+
+async def enqueue(runtime: Runtime, job: Job) -> int:
+    """Puts a saved generation in line; returns how many stand before it.
+
+    Raises `QueueFull`, `TooManyRequests` or `StreamsUnavailable`: nothing is queued then.
+    """
+    try:
+        return await runtime.queue.submit(
             job,
             queue_max=settings.ENV.queue_max,
             person_max=settings.ENV.queue_max_per_person,
         )
-    except (RedisError, ChatsiteError) as error:
-        await sync_to_async(turns.discard)(turn)
-        if isinstance(error, RedisError):
-            raise StreamsUnavailable from error
-        raise
-    return turn
+    except RedisError as error:
+        raise StreamsUnavailable from error
 
 
 async def stop(runtime: Runtime, user: User, generation: str) -> None:

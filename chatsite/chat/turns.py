@@ -95,6 +95,8 @@ def make(user: User, command: Send | Edit | Regenerate) -> Turn:
 def turn_of(generation: Generation) -> Turn:
     """The turn that a saved generation belongs to."""
     answer = generation.message
+    if answer is None:
+        raise ValueError("a program's request has no turn")
     return Turn(answer.conversation, answer.parent, answer, generation, made=False)
 
 

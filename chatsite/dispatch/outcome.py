@@ -67,8 +67,9 @@ def save_end(
             values["prompt_tokens"] = outcome.usage.prompt_tokens
             values["cached_tokens"] = outcome.usage.cached_tokens
             values["completion_tokens"] = tokens
-        if Generation.advance(generation, to=outcome.state, attempt=attempt, **values):
-            Message.objects.filter(pk=row.message_id).update(content=text)
+        advanced = Generation.advance(generation, to=outcome.state, attempt=attempt, **values)
+        if advanced and row.message is not None:
+            Message.objects.filter(pk=row.message.pk).update(content=text)
             Conversation.objects.filter(pk=row.message.conversation_id).update(updated_at=now)
         row.refresh_from_db()
     return None if row.state in OPEN_STATES else _as_end(row)

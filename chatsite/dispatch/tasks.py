@@ -53,7 +53,9 @@ async def reap(queue: Queue, publisher: Publisher) -> None:
         job = await queue.state(id)
         if job.state in {"queued", "running"}:
             continue
-        if job.state is None and row.state == GenerationState.QUEUED:
+        # What a program asked for is not kept, and whoever waited for it is gone by now.
+        can_be_rebuilt = row.message_id is not None and row.state == GenerationState.QUEUED
+        if job.state is None and can_be_rebuilt:
             await _queue_again(queue, publisher, row)
             continue
         log.warning("generation %s is held by nobody: interrupted", id)

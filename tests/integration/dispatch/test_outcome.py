@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from chatsite.accounts.models import User
 from chatsite.chat import turns
-from chatsite.chat.models import Conversation, Generation, GenerationState, Message
+from chatsite.chat.models import Conversation, Generation, GenerationState, Message, Via
 from chatsite.chat.protocol import Send
 from chatsite.dispatch.outcome import Outcome, conclude, save_start
 from chatsite.dispatch.queue import Queue
@@ -73,6 +73,7 @@ async def test_an_end_is_in_sql_stream_and_queue(
     outcome = Outcome(GenerationState.DONE, "stop", usage=USAGE, ttft_ms=12.34)
     await conclude(queue, publisher, writer, outcome)
     row = await Generation.objects.select_related("message").aget()
+    assert row.message
     assert (row.state, row.message.content, row.finish_reason) == ("done", "Hello", "stop")
     assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens) == (5, 2, 1)
     assert row.timings["ttft"] == 12.3
@@ -94,6 +95,7 @@ async def test_a_zombie_can_save_nothing(
     await save_start(id, attempt=2, version="")
     await conclude(queue, publisher, zombie, Outcome(GenerationState.DONE, "stop"))
     row = await Generation.objects.select_related("message").aget()
+    assert row.message
     assert (row.state, row.message.content) == ("running", "")
     assert not isinstance(await last_entry(redis, turn), End)
 
@@ -108,6 +110,7 @@ async def test_an_end_that_was_saved_but_not_told_is_told_unchanged(
     writer = await publisher.open(id, 2)
     await conclude(queue, publisher, writer, Outcome(GenerationState.INTERRUPTED))
     row = await Generation.objects.select_related("message").aget()
+    assert row.message
     assert (row.state, row.message.content) == ("done", "whole")
     end = await last_entry(redis, turn)
     assert isinstance(end, End)
@@ -144,6 +147,7 @@ async def test_the_reaper_ends_what_nobody_holds_and_keeps_its_text(
     await grown_old(turn)
     await reap(queue, publisher)
     row = await Generation.objects.select_related("message").aget()
+    assert row.message
     assert (row.state, row.message.content) == ("interrupted", "half an ans")
     assert row.error
     assert row.error["code"] == "interrupted"
@@ -160,3 +164,18 @@ async def test_the_reaper_leaves_alone_what_a_host_works_on(
     await grown_old(turn)
     await reap(queue, publisher)
     assert (await Generation.objects.aget()).state == "queued"
+
+
+async def test_a_lost_request_of_a_program_is_interrupted(
+    turn: turns.Turn, queue: Queue, publisher: Publisher, redis: Redis
+) -> None:
+    row = await Generation.objects.acreate(
+        owner_id=turn.generation.owner_id,
+        via=Via.API,
+        model="tiny:latest",
+        queued_at=timezone.now() - timedelta(minutes=5),
+    )
+    await reap(queue, publisher)
+    await row.arefresh_from_db()
+    assert row.state == "interrupted"
+    assert await queue.places([("tiny:latest", str(row.pk))]) == [None]

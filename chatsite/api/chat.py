@@ -1,0 +1,218 @@
+"""`/v1/chat/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Literal
+
+import msgspec
+from django.http import HttpRequest, HttpResponseBase
+
+from chatsite.accounts.keys import Caller
+from chatsite.api import convert, http
+from chatsite.api import types as t
+from chatsite.api.http import encode
+from chatsite.api.many import Answers, Wanted, ask_all
+from chatsite.api.output import Parts, Reader, joined
+from chatsite.api.requests import Answer, Piece
+from chatsite.api.sse import DONE, Signs, stream_error
+from chatsite.chat.runtime import runtime
+from chatsite.engine.messages import TokenLogprob, ToolCall
+from chatsite.errors import ChatsiteError
+from chatsite.stream.messages import End
+
+_decoder = msgspec.json.Decoder(t.ChatRequest)
+
+
+@http.endpoint("chat", "POST")
+async def completions(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _decoder)
+    messages = convert.messages(body.messages)
+    options = convert.chat_options(body)
+    wanted = [
+        Wanted(body.model, messages, params, options)
+        for params in convert.choices(convert.chat_params(body), body.n)
+    ]
+    if body.stream:
+        return await _streamed(body, caller, wanted)
+    async with ask_all(runtime(), caller, wanted) as answers:
+        return http.answer(await _whole(body, answers), answers.position)
+
+
+async def _whole(body: t.ChatRequest, answers: Answers) -> t.ChatCompletion:
+    readers = [_reader(body, answer) for answer in answers.all]
+    parts: list[list[Parts]] = [[] for _ in readers]
+    ends: list[End] = [End("done")] * len(readers)
+    async for index, event in answers.events():
+        if isinstance(event, Piece):
+            parts[index].append(readers[index].push(event))
+        elif isinstance(event, End):
+            parts[index].append(readers[index].finish())
+            ends[index] = event
+    first = answers.first
+    return t.ChatCompletion(
+        id=f"chatcmpl-{first.id}",
+        created=int(first.created),
+        model=first.model,
+        system_fingerprint=fingerprint(first),
+        choices=[
+            _choice(body, index, joined(parts[index]), reader.finish_reason(end.finish_reason))
+            for index, (reader, end) in enumerate(zip(readers, ends, strict=True))
+        ],
+        usage=usage(ends),
+        timings=ends[0].timings,
+    )
+
+
+def _reader(body: t.ChatRequest, answer: Answer) -> Reader:
+    tools = bool(body.tools) and body.tool_choice != "none"
+    return Reader(answer, tools, one_call=body.parallel_tool_calls is False)
+
+
+def _choice(body: t.ChatRequest, index: int, whole: Parts, reason: str) -> t.ChatChoice:
+    message = t.MessageOut(whole.content or (None if whole.calls else ""))
+    if whole.reasoning:
+        message = msgspec.structs.replace(
+            message, reasoning_content=whole.reasoning, reasoning=whole.reasoning
+        )
+    if whole.calls:
+        message = msgspec.structs.replace(message, tool_calls=[_call(call) for call in whole.calls])
+    logprobs = t.ChatLogprobs([_logprob(one) for one in whole.logprobs]) if body.logprobs else None
+    return t.ChatChoice(index, message, finish_reason(reason), logprobs)
+
+
+def finish_reason(reason: str) -> Literal["stop", "length", "tool_calls"]:
+    return "tool_calls" if reason == "tool_calls" else "length" if reason == "length" else "stop"
+
+
+def usage(ends: list[End]) -> t.Usage:
+    """Choices share their prompt: it counts once."""
+    prompt = max(end.usage.get("prompt_tokens", 0) for end in ends)
+    completion = sum(end.usage.get("completion_tokens", 0) for end in ends)
+    cached = max(end.usage.get("cached_tokens", 0) for end in ends)
+    return t.Usage(prompt, completion, prompt + completion, t.PromptDetails(cached))
+
+
+def fingerprint(answer: Answer) -> str:
+    """The same for the same model file."""
+    return f"fp_{answer.digest[:12]}"
+
+
+def _call(call: ToolCall) -> t.Call:
+    return t.Call(call.id, t.Function(call.name, call.arguments))
+
+
+def _logprob(one: TokenLogprob) -> t.ContentLogprob:
+    return t.ContentLogprob(
+        one.piece.decode(errors="replace"),
+        one.logprob,
+        list(one.piece),
+        [
+            t.TopLogprob(piece.decode(errors="replace"), logprob, list(piece))
+            for _token, piece, logprob in one.top
+        ],
+    )
+
+
+# The stream.
+
+
+async def _streamed(body: t.ChatRequest, caller: Caller, wanted: list[Wanted]) -> HttpResponseBase:
+    stack = AsyncExitStack()
+    answers = await stack.enter_async_context(ask_all(runtime(), caller, wanted))
+    return await http.event_stream(_events(body, answers, stack), answers.position)
+
+
+async def _events(
+    body: t.ChatRequest, answers: Answers, stack: AsyncExitStack
+) -> AsyncIterator[bytes]:
+    """Roles, deltas, one finish per choice, usage if it was asked for, `[DONE]`."""
+    async with stack:
+        chunks = _Chunks(body, answers.first)
+        readers = [_reader(body, answer) for answer in answers.all]
+        ends: list[End] = []
+        signs = Signs()
+        out = b"".join(chunks.role(index) for index in range(len(readers)))
+        begun = False
+        try:
+            async for index, event in answers.events():
+                reader = readers[index]
+                if isinstance(event, Piece):
+                    out += chunks.parts(index, reader, reader.push(event))
+                elif isinstance(event, End):
+                    ends.append(event)
+                    out += chunks.parts(index, reader, reader.finish())
+                    out += chunks.finish(index, reader.finish_reason(event.finish_reason))
+                    if len(ends) == len(readers):
+                        out += chunks.usage(ends) + DONE
+                else:
+                    if sign := signs.of(event):
+                        yield sign
+                    continue
+                begun = True
+                if out:
+                    yield out
+                    out = b""
+        except ChatsiteError as error:
+            if not begun and not signs.sent:
+                raise
+            yield stream_error(error)
+
+
+class _Chunks:
+    """Makes chunks by hand around the text: this is what every streamed token costs."""
+
+    def __init__(self, body: t.ChatRequest, first: Answer) -> None:
+        head = encode(
+            {
+                "id": f"chatcmpl-{first.id}",
+                "object": "chat.completion.chunk",
+                "created": int(first.created),
+                "model": first.model,
+                "system_fingerprint": fingerprint(first),
+            }
+        )
+        self._head = b"data: " + head[:-1] + b',"choices":['
+        self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
+        self._logprobs = bool(body.logprobs)
+        self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
+
+    def _chunk(
+        self, index: int, delta: bytes, logprobs: bytes = b"null", reason: bytes = b"null"
+    ) -> bytes:
+        return b'%b{"index":%d,"delta":{%b},"logprobs":%b,"finish_reason":%b}%b' % (
+            self._head,
+            index,
+            delta,
+            logprobs,
+            reason,
+            self._tail,
+        )
+
+    def role(self, index: int) -> bytes:
+        return self._chunk(index, b'"role":"assistant","content":""')
+
+    def parts(self, index: int, reader: Reader, parts: Parts) -> bytes:
+        out = b""
+        logprobs = b"null"
+        if self._logprobs and parts.logprobs:
+            logprobs = encode(t.ChatLogprobs([_logprob(one) for one in parts.logprobs]))
+        if parts.reasoning:
+            text = encode(parts.reasoning)
+            out += self._chunk(index, b'"reasoning_content":%b,"reasoning":%b' % (text, text))
+        if parts.content or logprobs != b"null":
+            out += self._chunk(index, b'"content":' + encode(parts.content), logprobs)
+        for at, call in enumerate(parts.calls, len(reader.calls) - len(parts.calls)):
+            delta = {"index": at, **msgspec.to_builtins(_call(call))}
+            out += self._chunk(index, b'"tool_calls":[' + encode(delta) + b"]")
+        return out
+
+    def finish(self, index: int, reason: str) -> bytes:
+        return self._chunk(index, b"", reason=encode(finish_reason(reason)))
+
+    def usage(self, ends: list[End]) -> bytes:
+        if not self._with_usage:
+            return b""
+        rest = encode({"usage": usage(ends), "timings": ends[0].timings})
+        return self._head + b"]," + rest[1:] + b"\n\n"

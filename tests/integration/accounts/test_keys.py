@@ -1,0 +1,126 @@
+"""Keys: what is kept of them, what ends them, and the page where people make them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+
+from chatsite.accounts import keys
+from chatsite.accounts.models import ApiKey, User
+from chatsite.errors import InvalidKey, KeyLacksScope, KeyMissing
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def alice() -> User:
+    return User.objects.create_user("alice", password="x")
+
+
+def test_a_key_opens_what_it_is_for_and_is_not_kept(alice: User) -> None:
+    key, text = keys.create(alice, scopes=["chat"])
+    assert keys.caller(text, "chat").user == alice
+    with pytest.raises(KeyLacksScope):
+        keys.caller(text, "embed")
+    kept = ApiKey.objects.filter(pk=key.pk).values().get()
+    assert text not in str(kept)
+    assert text.startswith(kept["prefix"])
+    assert len(text) > 40
+
+
+def test_use_is_noted_once_a_minute(alice: User) -> None:
+    key, text = keys.create(alice)
+    keys.caller(text, "chat")
+    key.refresh_from_db()
+    first = key.last_used_at
+    assert first
+    keys.caller(text, "chat")
+    key.refresh_from_db()
+    assert key.last_used_at == first
+    ApiKey.objects.update(last_used_at=first - timedelta(minutes=2))
+    keys.caller(text, "chat")
+    key.refresh_from_db()
+    assert key.last_used_at >= first
+
+
+def test_revoked_expired_and_orphaned_keys_open_nothing(alice: User) -> None:
+    revoked, first = keys.create(alice)
+    keys.revoke(revoked)
+    expired, second = keys.create(alice, days=1)
+    ApiKey.objects.filter(pk=expired.pk).update(expires_at=timezone.now())
+    _key, third = keys.create(alice)
+    assert keys.caller(third, "chat").user == alice
+    User.objects.update(is_active=False)
+    for text in (first, second, third, "cs-wrong", "", "\ud800"):
+        with pytest.raises(InvalidKey):
+            keys.caller(text, "chat")
+
+
+def test_without_a_key_only_whom_the_setting_names(alice: User, settings) -> None:
+    with pytest.raises(KeyMissing):
+        keys.caller(None, "chat")
+    settings.ENV = settings.ENV.model_copy(update={"api_anonymous": "alice"})
+    assert keys.caller(None, "chat").user == alice
+    User.objects.update(is_active=False)
+    with pytest.raises(KeyMissing):
+        keys.caller(None, "chat")
+
+
+def test_people_make_and_revoke_their_own_keys_on_the_page(alice: User) -> None:
+    client = Client()
+    assert client.get("/accounts/keys/").status_code == 302
+    client.force_login(alice)
+    form = {"name": "notebook", "days": "30", "scopes": ["chat", "models"]}
+    page = client.post("/accounts/keys/", form)
+    text = page.context["made"]
+    assert text in page.content.decode()
+    key = keys.caller(text, "models").key
+    assert key
+    assert key.expires_at
+    assert text not in client.get("/accounts/keys/").content.decode()
+    bob = User.objects.create_user("bob", password="x")
+    other = Client()
+    other.force_login(bob)
+    assert "notebook" not in other.get("/accounts/keys/").content.decode()
+    assert other.post(f"/accounts/keys/{key.pk}/revoke/").status_code == 404
+    assert client.post(f"/accounts/keys/{key.pk}/revoke/").status_code == 302
+    with pytest.raises(InvalidKey):
+        keys.caller(text, "chat")
+
+
+def test_a_key_for_nothing_is_refused_with_words(alice: User) -> None:
+    client = Client()
+    client.force_login(alice)
+    page = client.post("/accounts/keys/", {"name": "x", "days": "0"})
+    assert page.context["form"].errors["scopes"]
+    assert not ApiKey.objects.exists()
+
+
+def test_the_administration_shows_how_keys_begin_and_revokes_them(alice: User) -> None:
+    admin = User.objects.create_superuser("root", password="x")
+    key, text = keys.create(alice, name="notebook")
+    client = Client()
+    client.force_login(admin)
+    listing = client.get("/admin/accounts/apikey/").content.decode()
+    assert key.prefix in listing
+    assert key.digest not in listing
+    action = {"action": "revoke", "_selected_action": [str(key.pk)]}
+    assert client.post("/admin/accounts/apikey/", action).status_code == 302
+    with pytest.raises(InvalidKey):
+        keys.caller(text, "chat")
+
+
+def test_the_command_says_what_it_cannot_do(alice: User) -> None:
+    for arguments, said in (
+        (("create", "nobody"), "There is no nobody"),
+        (("create", "alice", "--scopes", "fly"), "Unknown scopes: fly"),
+        (("create", "alice", "--scopes", ","), "No scope"),
+        (("create", "alice", "--days", "0"), "between"),
+        (("revoke", "cs-"), "No key begins"),
+    ):
+        with pytest.raises(CommandError, match=said):
+            call_command("apikey", *arguments)
