@@ -1,36 +1,35 @@
-"""What a model writes, read as reasoning, content and tool calls, while it comes in.
+"""What a model's raw text says: reasoning, content and tool calls. Pure, and incremental.
 
-The published text of an answer is the model's own, marks and all: it can be resumed and read
-again from any point. `OutputSyntax` says which marks a model uses:
+The text of a generation is published as the model wrote it, and says by itself where its
+reasoning and its calls are (`OutputSyntax`); each reader parses it. Ways to mark calls:
 
-=========== ==================================================================================
-``hermes``  ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, as often as it calls
-``llama``   the answer is ``{"name": …, "parameters": {…}}``, several separated by ``;``,
-            perhaps behind ``<|python_tag|>``
-``mistral`` ``[TOOL_CALLS]`` and a list of such objects, or ``name{…}`` or ``name[ARGS]{…}``
-=========== ==================================================================================
+``hermes``   ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``, any number of them
+``llama``    the whole answer is ``{"name": …, "parameters": {…}}``, or several with ``;``
+             between them, or what follows ``<|python_tag|>`` is
+``mistral``  ``[TOOL_CALLS]`` and a JSON list of calls, or a name and its arguments
 
-Nothing is lost: what looked like a call and is none comes out as content.
+Text that only looks like a call is content: nothing but blanks around markers is lost.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+from chatsite.engine import call_json
 from chatsite.engine.detokenize import overlap
 from chatsite.engine.messages import OutputSyntax, ToolCall
 
 HERMES_OPEN: Final = "<tool_call>"
 HERMES_CLOSE: Final = "</tool_call>"
-MISTRAL_OPEN: Final = "[TOOL_CALLS]"
 LLAMA_TAG: Final = "<|python_tag|>"
+MISTRAL_OPEN: Final = "[TOOL_CALLS]"
+_OPENERS = {"hermes": HERMES_OPEN, "llama": LLAMA_TAG, "mistral": MISTRAL_OPEN}
 
-_NAMED = re.compile(r"\s*([\w.-]+)\s*(?:\[ARGS\])?\s*(?=\{)")
-_DECODER = json.JSONDecoder()
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,173 +44,193 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Call:
+    """A whole call, under an id that no other has."""
+
     call: ToolCall
 
 
 Event = Reasoning | Content | Call
 
 
+def split(text: str, syntax: OutputSyntax, *, tools: bool) -> tuple[str, str, tuple[ToolCall, ...]]:
+    """Reasoning, content and calls of a whole text."""
+    parser = OutputParser(syntax, tools=tools)
+    events = parser.push(text) + parser.finish()
+    reasoning = "".join(event.text for event in events if isinstance(event, Reasoning))
+    content = "".join(event.text for event in events if isinstance(event, Content))
+    calls = tuple(event.call for event in events if isinstance(event, Call))
+    return reasoning, content, calls
+
+
 class OutputParser:
-    """Fed with text as it comes; holds back only what may begin a mark or is inside a call.
-    Without ``tools`` nothing is taken for a call."""
+    """Events of one answer, as soon as they are certain: only what could begin a marker, blanks
+    before it, and calls that are not whole yet are held back. With ``tools`` False nothing is
+    taken for a call."""
 
     def __init__(self, syntax: OutputSyntax, *, tools: bool) -> None:
         self._syntax = syntax
         self._tools = syntax.tools if tools else ""
-        self._state: Literal["start", "reasoning", "gap", "content", "call", "rest"] = "start"
-        self._reasoned = False
+        self._marker = _OPENERS.get(self._tools, "")
+        self._state: Literal["start", "reasoning", "content", "call"]
+        self._state = "start" if syntax.think_open else "content"
         self._held = ""
+        self._blank = ""  # stood before a call that is not whole yet
+        self._skip_blanks = False
+        self._said = False  # something but reasoning
+        self._events: list[Event] = []
 
     def push(self, text: str) -> list[Event]:
         self._held += text
-        return self._read(final=False)
+        return self._run(last=False)
 
     def finish(self) -> list[Event]:
-        return self._read(final=True)
+        """The rest, once the answer is over."""
+        return self._run(last=True)
 
-    def _read(self, *, final: bool) -> list[Event]:
-        events: list[Event] = []
+    def _run(self, *, last: bool) -> list[Event]:
         steps = {
-            "start": self._in_start,
-            "reasoning": self._in_reasoning,
-            "gap": self._in_gap,
-            "content": self._in_content,
-            "call": self._in_call,
-            "rest": self._in_rest,
+            "start": self._start,
+            "reasoning": self._reasoning,
+            "content": self._content,
+            "call": self._call,
         }
-        while steps[self._state](events, final):
+        while self._held and steps[self._state](last):
             pass
+        events, self._events = self._events, []
         return events
 
-    # Each state takes what it can from what is held; True: the state changed, look again.
+    # States: each returns whether another one has to look at what is held.
 
-    def _in_start(self, events: list[Event], final: bool) -> bool:
-        mark, begun = self._syntax.think_open, self._held.lstrip()
-        if mark and begun.startswith(mark):
-            self._held = begun[len(mark) :]
-            return self._become("reasoning")
-        if mark and mark.startswith(begun) and not final:
+    def _start(self, last: bool) -> bool:
+        opener, text = self._syntax.think_open, self._held.lstrip()
+        if text.startswith(opener):
+            self._state, self._held = "reasoning", text[len(opener) :]
+            self._skip_blanks = True
+        elif opener.startswith(text) and not last:
             return False
-        return self._become("gap" if not self._held or self._held != begun else "content")
-
-    def _in_reasoning(self, events: list[Event], final: bool) -> bool:
-        if not self._reasoned:
-            self._held = self._held.lstrip("\n")
-            self._reasoned = bool(self._held)
-        before, mark, after = self._held.partition(self._syntax.think_close)
-        if mark:
-            self._held = after
-            self._add(events, Reasoning(before.rstrip("\n")))
-            return self._become("gap")
-        keep = 0 if final else overlap(self._held, self._syntax.think_close)
-        # Line ends before the mark belong to it.
-        stay = len(self._held) - keep
-        while not final and stay and self._held[stay - 1] == "\n":
-            stay -= 1
-        self._add(events, Reasoning(self._held[:stay]))
-        self._held = self._held[stay:]
-        return False
-
-    def _in_gap(self, events: list[Event], final: bool) -> bool:
-        """White space before the content is not shown."""
-        self._held = self._held.lstrip()
-        return self._become("content") if self._held else False
-
-    def _in_content(self, events: list[Event], final: bool) -> bool:
-        if self._tools == "llama":
-            begun = self._held.removeprefix(LLAMA_TAG).lstrip()
-            if begun.startswith("{") or (LLAMA_TAG.startswith(self._held) and not final):
-                return self._become("rest") if begun.startswith("{") else False
-            self._tools = ""  # calls stand at the beginning or nowhere
-        mark = {"hermes": HERMES_OPEN, "mistral": MISTRAL_OPEN}.get(self._tools, "")
-        before, found, _ = self._held.partition(mark) if mark else (self._held, "", "")
-        if found:
-            self._held = self._held[len(before) :]
-            self._add(events, Content(before))
-            return self._become("call" if mark == HERMES_OPEN else "rest")
-        keep = 0 if final or not mark else overlap(self._held, mark)
-        shown = len(self._held) - keep
-        self._add(events, Content(self._held[:shown]))
-        self._held = self._held[shown:]
-        return False
-
-    def _in_call(self, events: list[Event], final: bool) -> bool:
-        inner, close, after = self._held.removeprefix(HERMES_OPEN).partition(HERMES_CLOSE)
-        if not close and not final:
-            return False
-        calls = _objects(inner)
-        if calls:
-            events += map(Call, calls)
-            self._held = after
         else:
-            events.append(Content(self._held[: len(self._held) - len(after)]))
-            self._held = after
-        return self._become("gap")
-
-    def _in_rest(self, events: list[Event], final: bool) -> bool:
-        """The whole rest of the answer is calls, or else content."""
-        if final and self._held:
-            text = self._held.removeprefix(MISTRAL_OPEN).removeprefix(LLAMA_TAG)
-            calls = _objects(text)
-            events += map(Call, calls) if calls else [Content(self._held)]
-            self._held = ""
-        return False
-
-    def _become(self, state: Any) -> bool:
-        self._state = state
+            self._state = "content"
         return True
 
-    @staticmethod
-    def _add(events: list[Event], event: Reasoning | Content) -> None:
-        if event.text:
-            events.append(event)
+    def _reasoning(self, last: bool) -> bool:
+        before, close, after = self._held.partition(self._syntax.think_close)
+        if close:
+            self._say(Reasoning, before.rstrip())
+            self._state, self._held, self._skip_blanks = "content", after, True
+            return True
+        self._say_certain(Reasoning, self._syntax.think_close, last)
+        return False
 
+    def _content(self, last: bool) -> bool:
+        if self._tools == "llama" and not self._said:
+            text = self._held.lstrip()
+            if text.startswith("{"):
+                self._state, self._blank = "call", ""
+                return True
+            if not text and not last:
+                return False
+        if not self._marker:
+            self._say(Content, self._held)
+            self._held = ""
+            return False
+        before, marker, after = self._held.partition(self._marker)
+        if marker:
+            text = before.rstrip()
+            self._say(Content, text)
+            self._state, self._blank = "call", before[len(text) :]
+            self._held = marker + after
+            return True
+        self._say_certain(Content, self._marker, last)
+        return False
 
-def split(text: str, syntax: OutputSyntax, *, tools: bool) -> tuple[str, str, tuple[ToolCall, ...]]:
-    """Reasoning, content and calls of a whole answer."""
-    parser = OutputParser(syntax, tools=tools)
-    events = parser.push(text) + parser.finish()
-    return (
-        "".join(event.text for event in events if isinstance(event, Reasoning)),
-        "".join(event.text for event in events if isinstance(event, Content)),
-        tuple(event.call for event in events if isinstance(event, Call)),
-    )
+    def _call(self, last: bool) -> bool:
+        match self._tools:
+            case "hermes":
+                return self._hermes(last)
+            case "llama":
+                return self._llama(last)
+            case _:
+                return self._mistral(last)
 
+    # Calls.
 
-def _objects(text: str) -> list[ToolCall]:
-    """The calls in a text that is nothing but calls; none if anything in it is not one."""
-    calls: list[ToolCall] = []
-    at = 0
-    while at < len(text):
-        if text[at] in " \t\r\n;,":
-            at += 1
-            continue
-        named = _NAMED.match(text, at)
-        try:
-            value, at = _DECODER.raw_decode(text, named.end() if named else at)
-        except ValueError:
-            return []
-        found = [value] if not isinstance(value, list) else value
-        if named:
-            found = [{"name": named[1], "arguments": value}]
-        for one in found:
-            if (call := _call(one)) is None:
-                return []
-            calls.append(call)
-    return calls
+    def _hermes(self, last: bool) -> bool:
+        opened = len(self._marker)
+        end = self._held.find(HERMES_CLOSE, opened)
+        while end >= 0:
+            body, after = self._held[opened:end], end + len(HERMES_CLOSE)
+            if calls := call_json.read(body):
+                self._give(calls, self._held[after:])
+                return True
+            if '"' not in _STRING.sub("", body):
+                return self._no_call(after)
+            end = self._held.find(HERMES_CLOSE, after)  # this one is inside of a string
+        if not last:
+            return False
+        if calls := call_json.read(self._held[opened:]):
+            self._give(calls, "")
+            return True
+        return self._no_call(opened)
 
+    def _llama(self, last: bool) -> bool:
+        text = self._held.removeprefix(self._marker)
+        if not last:
+            marked = len(text) < len(self._held)
+            return not marked and not call_json.may_call(text) and self._no_call(0)
+        if not (calls := call_json.read(text)):
+            return self._no_call(len(self._held))
+        self._give(calls, "")
+        return True
 
-def _call(value: Any) -> ToolCall | None:
-    if not isinstance(value, dict):
-        return None
-    inner = value.get("function", value)
-    value = inner if isinstance(inner, dict) else {**value, "name": inner}
-    name, arguments = value.get("name"), value.get("arguments", value.get("parameters", {}))
-    if not isinstance(name, str) or not name:
-        return None
-    if not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    return ToolCall(f"call_{secrets.token_hex(12)}", name, arguments)
+    def _mistral(self, last: bool) -> bool:
+        if not last:
+            return False
+        calls, position = [], 0
+        while self._held.startswith(self._marker, position):
+            found, after = call_json.after_marker(self._held, position + len(self._marker))
+            if not found:
+                break
+            calls += found
+            position = after + len(self._held[after:]) - len(self._held[after:].lstrip())
+        if not calls:
+            return self._no_call(len(self._marker))
+        self._give(calls, self._held[position:])
+        return True
+
+    def _give(self, calls: Iterable[tuple[str, str]], rest: str) -> None:
+        for name, arguments in calls:
+            id = f"call_{secrets.token_hex(12)}"
+            self._events.append(Call(ToolCall(id, name, arguments)))
+        self._state, self._held, self._blank = "content", rest, ""
+        self._said = self._skip_blanks = True
+
+    def _no_call(self, length: int) -> bool:
+        """Blanks and ``length`` characters that were held back are content."""
+        self._said = True
+        self._say(Content, self._blank + self._held[:length])
+        self._state, self._held, self._blank = "content", self._held[length:], ""
+        return True
+
+    # Text.
+
+    def _say_certain(self, kind: type[Reasoning | Content], marker: str, last: bool) -> None:
+        """All that is held but for blanks and a beginning of ``marker`` at its end."""
+        text = self._held
+        if last:
+            self._say(kind, text.rstrip() if kind is Reasoning else text)
+            self._held = ""
+            return
+        certain = text[: len(text) - overlap(text, marker)].rstrip()
+        self._say(kind, certain)
+        self._held = text[len(certain) :]
+
+    def _say(self, kind: type[Reasoning | Content], text: str) -> None:
+        if self._skip_blanks:
+            text = text.lstrip()
+        if text:
+            self._skip_blanks = False
+            self._said = self._said or kind is Content
+            self._events.append(kind(text))
 
 
 def syntax_of(template: str) -> OutputSyntax:
