@@ -252,7 +252,7 @@ def marks(syntax: OutputSyntax) -> tuple[str, ...]:
     """Texts that must be seen in an answer even if they are control tokens of the model."""
     tools = {
         "hermes": (HERMES_OPEN, HERMES_CLOSE),
-        "mistral": (MISTRAL_OPEN, "[ARGS]"),
+        "mistral": (MISTRAL_OPEN, "[CALL_ID]", "[ARGS]"),
         "llama": (LLAMA_TAG,),
         "": (),
     }[syntax.tools]
