@@ -29,19 +29,29 @@ def find(name: str) -> ModelName:
 
     Raises `ModelMissing` (also for a name that is not offered) or `ModelQuarantined`.
     """
-    try:
-        written = names.normalise(name)
-    except names.BadModelName:
-        raise ModelMissing from None
-    model = (
-        ModelName.objects.filter(name__iexact=written, enabled=True)
-        .select_related("version")
-        .first()
-    )
-    if model is None:
+    model = installed(name)
+    if model is None or not model.enabled:
         raise ModelMissing
     if model.version.quarantined:
         raise ModelQuarantined
+    return model
+
+
+def installed(name: str) -> ModelName | None:
+    """The installed model of that name, offered or not."""
+    try:
+        written = names.normalise(name)
+    except names.BadModelName:
+        return None
+    return ModelName.objects.filter(name__iexact=written).select_related("version").first()
+
+
+def require(name: str) -> ModelName:
+    """`installed`; raises `BadModelName`, or `ModelMissing` with the name."""
+    written = names.normalise(name)
+    model = installed(written)
+    if model is None:
+        raise ModelMissing(str(_("%s is not installed.")) % written)
     return model
 
 

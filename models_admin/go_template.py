@@ -20,7 +20,7 @@ _ACTION = re.compile(r"\{\{(- )?\s*(.*?)\s*( -)?\}\}", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`')
 _TOKEN = re.compile(rf"{_STRING.pattern}|[()]|[^\s()]+")
 # Jinja2 has these and Go does not; the reverse of what `is_go` looks for.
-_JINJA = re.compile(r"\{%|\{#|\{\{-?\s*(?:messages|bos_token|eos_token|raise_exception)\b")
+_JINJA = re.compile(r"\{%|\{\{-?\s*(?:messages|bos_token|eos_token|raise_exception)\b")
 _FIELD = re.compile(r"\{\{(?:- )?\s*(?:if|range|else if|with)?\s*[(\w\s]*[.$]")
 
 # The last user message, all system text, and nothing of the answer to come.
@@ -127,25 +127,25 @@ class _Translation:
         return self._operand(tokens)
 
     def _operand(self, tokens: list[str]) -> str:
-        token = tokens.pop(0) if tokens else ""
-        if token == "(":
+        word = tokens.pop(0) if tokens else ""
+        if word == "(":
             inside = self._call(tokens)
             if not tokens or tokens.pop(0) != ")":
                 raise _refusal("(")
             return inside
-        if _STRING.fullmatch(token):
-            return _string(token)
+        if _STRING.fullmatch(word):
+            return _string(word)
         inside_range = self._ranges > 0
-        if inside_range and token in {".Role", ".Content"}:
-            return f"message['{token[1:].lower()}']"
-        name = token.removeprefix("$").removeprefix(".")
+        if inside_range and word in {".Role", ".Content"}:
+            return f"message['{word[1:].lower()}']"
+        name = word.removeprefix("$").removeprefix(".")
         # Within a range the dot is the message; the outer fields are then behind `$`.
-        reachable = token == f"$.{name}" or (token == f".{name}" and not inside_range)
+        reachable = word == f"$.{name}" or (word == f".{name}" and not inside_range)
         if reachable and name in self._scope:
             return self._scope[name]
         if reachable and name == "Messages":
             return "messages"
-        raise _refusal(token)
+        raise _refusal(word)
 
 
 def _legacy(body: str, text: str) -> str:

@@ -16,8 +16,18 @@ from chatsite.errors import ChatsiteError
 from models_admin import options
 
 COMMANDS: Final = (
-    "from license template system adapter renderer parser parameter message requires draft"
-).split()
+    "from",
+    "license",
+    "template",
+    "system",
+    "adapter",
+    "renderer",
+    "parser",
+    "parameter",
+    "message",
+    "requires",
+    "draft",
+)
 ROLES: Final = ("system", "user", "assistant")
 MAX_CHARS = 1_000_000
 _BLANKS = " \t"
@@ -192,9 +202,7 @@ def write(
         lines.append(f"TEMPLATE {_quoted(template)}")
     if system:
         lines.append(f"SYSTEM {_quoted(system)}")
-    lines += [
-        f"PARAMETER {name} {_short(value)}" for name, value in options.as_lines(parameters)
-    ]
+    lines += [f"PARAMETER {name} {_short(value)}" for name, value in options.as_lines(parameters)]
     lines += [f"MESSAGE {role} {_quoted(text)}" for role, text in messages]
     lines += [f"LICENSE {_quoted(text)}" for text in licenses]
     return "\n".join(lines) + "\n"

@@ -41,6 +41,8 @@ class ModelName(models.Model):
 
     name = models.CharField(_("name"), max_length=200)
     version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="names")
+    # Of a custom model: `models_admin.custom.Configuration`. Empty for a plain one.
+    configuration = models.JSONField(default=dict, blank=True, editable=False)
     enabled = models.BooleanField(_("offered to people"), default=True)
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(auto_now=True)

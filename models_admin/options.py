@@ -39,8 +39,17 @@ KNOWN: Final[dict[str, tuple[type, str]]] = {
 }
 # Names of older versions, which have no effect in Ollama either.
 OUTDATED: Final = frozenset(
-    "penalize_newline low_vram f16_kv logits_all vocab_only use_mlock mirostat mirostat_tau "
-    "mirostat_eta".split()
+    {
+        "penalize_newline",
+        "low_vram",
+        "f16_kv",
+        "logits_all",
+        "vocab_only",
+        "use_mlock",
+        "mirostat",
+        "mirostat_tau",
+        "mirostat_eta",
+    }
 )
 _WORDS: Final = {float: "float", int: "integer", bool: "boolean", list: "array"}
 _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
@@ -78,9 +87,9 @@ def sampling(options: Mapping[str, Any]) -> dict[str, Any]:
         kind, field = KNOWN.get(name, (object, ""))
         if value is None or name not in KNOWN:
             continue
-        value = _typed(name, kind, value)
+        typed = _typed(name, kind, value)
         if field:
-            fields[field] = value
+            fields[field] = typed
     for field in ("seed", "max_tokens"):
         if fields.get(field, 0) < 0:
             fields[field] = None

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.db import transaction
@@ -121,7 +121,17 @@ def copy_name(source: str, target: str) -> ModelName:
         found = ModelName.objects.filter(name__iexact=names.normalise(source)).first()
         if found is None:
             raise ModelMissing
-        return _point(written, found.version)
+        return _point(written, found.version, found.configuration)
+
+
+def point(written: str, parent: ModelName, configuration: dict[str, Any]) -> ModelName:
+    """Lets a name stand for the version of ``parent`` with a configuration of its own. Raises
+    `ModelMissing` when the version was removed meanwhile."""
+    with _locked():
+        version = ModelVersion.objects.filter(digest=parent.version_id).first()
+        if version is None:
+            raise ModelMissing
+        return _point(written, version, configuration)
 
 
 def clean_partials() -> list[str]:
@@ -267,12 +277,18 @@ def _name(written: str, digest: str, size: int, source: str) -> ModelName:
         return _point(written, version)
 
 
-def _point(written: str, version: ModelVersion) -> ModelName:
+def _point(
+    written: str, version: ModelVersion, configuration: dict[str, Any] | None = None
+) -> ModelName:
     """An existing name keeps its spelling, and whether it is offered."""
     model, _created = ModelName.objects.update_or_create(
         name__iexact=written,
-        defaults={"version": version},
-        create_defaults={"name": written, "version": version},
+        defaults={"version": version, "configuration": configuration or {}},
+        create_defaults={
+            "name": written,
+            "version": version,
+            "configuration": configuration or {},
+        },
     )
     return model
 

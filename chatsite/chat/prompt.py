@@ -31,12 +31,13 @@ def branch(leaf: Message) -> list[Message]:
 
 
 def build(leaf: Message) -> tuple[ChatMessage, ...]:
-    """The prompt for an answer to the user message ``leaf``, behind the administrator's.
+    """The messages up to the user message ``leaf``; the administrator's come before them in
+    `models_admin.custom.apply`.
 
     Answers without text (failed, or stopped at once) are left out, and neighbours of one role
     are joined: many templates refuse two user messages in a row.
     """
-    prompt = opening()
+    prompt: list[ChatMessage] = []
     for message in branch(leaf):
         if not message.content:
             continue

@@ -19,9 +19,8 @@ from chatsite.chat import prompt
 from chatsite.chat.models import Conversation, Generation, GenerationState, Message
 from chatsite.chat.protocol import Edit, Regenerate, Send
 from chatsite.dispatch.messages import Job
-from chatsite.engine.messages import SamplingParams
 from chatsite.errors import Busy, EmptyMessage, MessageTooLong, NotFound
-from models_admin import catalogue
+from models_admin import catalogue, custom
 
 _TITLE_CHARS = 60
 
@@ -118,13 +117,20 @@ def job(turn: Turn) -> Job:
     """What the queue carries for this turn."""
     if turn.answer.parent is None:
         raise ValueError("an answer has a question")
+    request = custom.apply(
+        custom.configuration(turn.generation.model),
+        prompt.build(turn.answer.parent),
+        turn.generation.params,
+        system=settings.ENV.system_prompt,
+    )
     return Job(
         id=str(turn.generation.pk),
         owner=str(turn.generation.owner_id),
         model=turn.generation.model,
-        messages=prompt.build(turn.answer.parent),
+        messages=request.messages,
         queued_at=turn.generation.queued_at.timestamp(),
-        params=msgspec.convert(turn.generation.params, SamplingParams),
+        params=request.params,
+        options=request.options,
     )
 
 

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import filesizeformat
 
 from chatsite.errors import ChatsiteError, ModelMissing
-from models_admin import gguf, names, store
+from models_admin import custom, gguf, modelfile, names, options, store
 from models_admin.models import ModelName
 
 
@@ -41,6 +41,14 @@ class Command(BaseCommand):
         showing = actions.add_parser("show", help="show what a name stands for")
         showing.add_argument("name", metavar="NAME")
 
+        part = showing.add_mutually_exclusive_group()
+        for name in _PARTS:
+            part.add_argument(f"--{name}", dest="part", action="store_const", const=name)
+
+        creating = actions.add_parser("create", help="make a custom model from a Modelfile")
+        creating.add_argument("name", metavar="NAME")
+        creating.add_argument("-f", "--file", type=Path, required=True, metavar="MODELFILE")
+
         removing = actions.add_parser("rm", help="remove a name, and its file with the last one")
         removing.add_argument("name", metavar="NAME")
 
@@ -53,6 +61,7 @@ class Command(BaseCommand):
             "list": self._list,
             "import": self._import,
             "show": self._show,
+            "create": self._create,
             "rm": self._remove,
             "cp": self._copy,
         }
@@ -90,8 +99,19 @@ class Command(BaseCommand):
             f"{model} is installed: {model.version}, {filesizeformat(model.version.size)}."
         )
 
-    def _show(self, *, name: str, **_options: Any) -> None:
+    def _create(self, *, name: str, file: Path, **_options: Any) -> None:
+        try:
+            text = modelfile.decode(file.read_bytes())
+        except OSError as error:
+            raise CommandError(f"{file} can't be read: {error.strerror}.") from error
+        model = custom.create(name, text)
+        self.stdout.write(f"{model} is made from {custom.of(model).parent}.")
+
+    def _show(self, *, name: str, part: str | None, **_options: Any) -> None:
         model = _require(name)
+        if part is not None:
+            self.stdout.write(_PARTS[part](model))
+            return
         row = _as_dict(model) | {"path": str(model.version.path), "source": model.version.source}
         if row["present"]:
             with model.version.path.open("rb") as file:
@@ -112,6 +132,19 @@ class Command(BaseCommand):
     def _copy(self, *, source: str, target: str, **_options: Any) -> None:
         model = store.copy_name(_require(source).name, target)
         self.stdout.write(f"{model} is installed: {model.version}.")
+
+
+def _parameters(model: ModelName) -> str:
+    lines = options.as_lines(custom.of(model).parameters)
+    return "\n".join(f"{name}  {value}" for name, value in lines)
+
+
+_PARTS: dict[str, Callable[[ModelName], str]] = {
+    "modelfile": custom.as_modelfile,
+    "parameters": _parameters,
+    "system": lambda model: custom.of(model).system,
+    "template": lambda model: custom.of(model).template,
+}
 
 
 class _ProgressLine:

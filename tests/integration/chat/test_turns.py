@@ -14,7 +14,7 @@ from chatsite.chat.models import Conversation, Generation, GenerationState, Mess
 from chatsite.chat.protocol import Edit, Regenerate, Send
 from chatsite.engine.messages import ChatMessage, SamplingParams
 from chatsite.errors import Busy, EmptyMessage, MessageTooLong, ModelMissing, NotFound
-from models_admin import catalogue
+from models_admin import catalogue, custom
 
 SYSTEM = ChatMessage("system", settings.ENV.system_prompt)
 
@@ -46,6 +46,19 @@ def test_a_first_message_begins_a_conversation(alice: User, model: str) -> None:
     job = turns.job(turn)
     assert job.messages == (SYSTEM, ChatMessage("user", "What is\n the  capital of France?"))
     assert (job.owner, job.model) == (str(alice.pk), model)
+    assert job.options.administered == 1
+
+
+def test_a_custom_model_brings_its_own_prompt_and_parameters(alice: User, model: str) -> None:
+    custom.create(
+        "pirate",
+        f"FROM {model}\nSYSTEM Arr.\nPARAMETER top_k 7\nPARAMETER stop x\n"
+        "MESSAGE user Who?\nMESSAGE assistant I.",
+    )
+    job = turns.job(send(alice, "Where?", "Pirate"))
+    assert [m.content for m in job.messages] == ["Arr.", "Who?", "I.", "Where?"]
+    assert (job.params.top_k, job.params.stop) == (7, ("x",))
+    assert job.options.administered == 3
 
 
 def test_a_long_title_ends_at_sixty_characters() -> None:
@@ -60,7 +73,6 @@ def test_the_prompt_is_the_branch(alice: User, model: str) -> None:
     edited = turns.make(alice, Edit("e", str(second.user_message.pk), "zwei", model))  # type: ignore[union-attr]
     assert edited.user_message is not None
     assert [m.content for m in prompt.build(edited.user_message)] == [
-        SYSTEM.content,
         "one",
         "1",
         "zwei",
@@ -76,7 +88,7 @@ def test_empty_answers_are_left_out_and_neighbours_joined(alice: User, model: st
     answer(first, "", GenerationState.FAILED)
     second = send(alice, "two", model, after=first)
     assert second.user_message is not None
-    assert prompt.build(second.user_message) == (SYSTEM, ChatMessage("user", "one\n\ntwo"))
+    assert prompt.build(second.user_message) == (ChatMessage("user", "one\n\ntwo"),)
 
 
 def test_a_long_branch_is_read_in_a_few_queries(

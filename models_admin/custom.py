@@ -1,0 +1,125 @@
+"""Custom models: a name that adds a configuration to an installed version.
+
+`apply` is the one place where a configuration meets a request, whoever makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from django.utils.translation import gettext_lazy as _
+
+from chatsite.engine.messages import ChatMessage, PromptOptions, SamplingParams
+from models_admin import catalogue, go_template, modelfile, names, options, store
+from models_admin.models import ModelName
+
+
+class Configuration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a name adds to its version. ``parent`` is the name it was made from; ``parameters``
+    have Ollama's names; ``template`` is as its author wrote it; ``messages`` are (role, text)."""
+
+    parent: str = ""
+    parameters: dict[str, Any] = {}
+    system: str = ""
+    template: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
+    licenses: tuple[str, ...] = ()
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What the engine is asked; see `engine.messages.Generate`."""
+
+    messages: tuple[ChatMessage, ...]
+    params: SamplingParams
+    options: PromptOptions
+
+
+def configuration(name: str) -> Configuration:
+    """That of a name; empty for a plain model, and for one that is not there."""
+    model = catalogue.installed(name)
+    return of(model) if model else Configuration()
+
+
+def of(model: ModelName) -> Configuration:
+    return msgspec.convert(model.configuration, Configuration)
+
+
+def apply(
+    configuration: Configuration,
+    messages: Sequence[ChatMessage],
+    said: Mapping[str, Any],
+    *,
+    system: str = "",
+    prompt: PromptOptions | None = None,
+) -> Request:
+    """``said`` holds the fields of `SamplingParams` that the request itself sets; ``system`` is
+    for models without one of their own. A request that begins with a system message keeps it
+    in place of the model's."""
+    own = 0
+    while own < len(messages) and messages[own].role == "system":
+        own += 1
+    head = list(messages[:own])
+    system = configuration.system or system
+    if system and not own:
+        head = [ChatMessage("system", system)]
+    head += [ChatMessage(role, text) for role, text in configuration.messages]  # type: ignore[arg-type]
+    administered = 0 if own else len(head)
+    rest = list(messages[own:])
+    if head and rest and head[-1].role == rest[0].role and rest[0].role != "tool":
+        # Many templates refuse two messages of one role in a row.
+        joined = f"{head.pop().content}\n\n{rest[0].content}"
+        rest[0] = msgspec.structs.replace(rest[0], content=joined)
+        administered = min(administered, len(head))
+    params = {**options.sampling(configuration.parameters), **said}
+    return Request(
+        (*head, *rest),
+        msgspec.convert(params, SamplingParams),
+        msgspec.structs.replace(
+            prompt or PromptOptions(),
+            administered=administered,
+            template=go_template.as_jinja(configuration.template),
+        ),
+    )
+
+
+def create(name: str, text: str) -> ModelName:
+    """Makes ``name`` what the Modelfile ``text`` says. What the model in FROM has of its own
+    goes over, except where the Modelfile says otherwise.
+
+    Raises `BadModelName`, `BadModelfile`, `BadOption`, `ModelMissing` or
+    `UntranslatableTemplate`.
+    """
+    written = names.normalise(name)
+    file = modelfile.parse(text)
+    if file.adapter is not None:
+        raise modelfile.BadModelfile(
+            _("ADAPTER is not supported. Merge the adapter into the model and import the result.")
+        )
+    parent = catalogue.require(file.source)
+    inherited = of(parent)
+    template = inherited.template if file.template is None else file.template
+    go_template.as_jinja(template)
+    made = Configuration(
+        parent=parent.name,
+        parameters={**inherited.parameters, **file.parameters},
+        system=inherited.system if file.system is None else file.system,
+        template=template,
+        messages=file.messages or inherited.messages,
+        licenses=file.licenses or inherited.licenses,
+    )
+    options.sampling(made.parameters)
+    return store.point(written, parent, msgspec.to_builtins(made))
+
+
+def as_modelfile(model: ModelName) -> str:
+    made = of(model)
+    return modelfile.write(
+        made.parent or model.name,
+        parameters=made.parameters,
+        template=made.template,
+        system=made.system,
+        licenses=made.licenses,
+        messages=made.messages,
+    )
