@@ -31,7 +31,7 @@ api_application = ApiHandler()
 async def _http(scope: dict[str, Any], receive: Any, send: Any) -> None:
     path = scope["path"]
     # The page about the API is a page like any other.
-    for_programs = path.startswith("/v1/") and path != "/v1/docs"
+    for_programs = path.startswith(("/v1/", "/api/")) and path != "/v1/docs"
     await (api_application if for_programs else django_application)(scope, receive, send)
 
 

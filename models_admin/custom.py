@@ -57,6 +57,10 @@ def apply(
     """``said`` holds the fields of `SamplingParams` that the request itself sets; ``system`` is
     for models without one of their own. A request that begins with a system message keeps it
     in place of the model's."""
+    prompt = prompt or PromptOptions()
+    params = msgspec.convert({**options.sampling(configuration.parameters), **said}, SamplingParams)
+    if prompt.raw is not None:
+        return Request((), params, prompt)
     own = 0
     while own < len(messages) and messages[own].role == "system":
         own += 1
@@ -72,15 +76,11 @@ def apply(
         joined = f"{head.pop().content}\n\n{rest[0].content}"
         rest[0] = msgspec.structs.replace(rest[0], content=joined)
         administered = min(administered, len(head))
-    params = {**options.sampling(configuration.parameters), **said}
+    template = prompt.template or go_template.as_jinja(configuration.template)
     return Request(
         (*head, *rest),
-        msgspec.convert(params, SamplingParams),
-        msgspec.structs.replace(
-            prompt or PromptOptions(),
-            administered=administered,
-            template=go_template.as_jinja(configuration.template),
-        ),
+        params,
+        msgspec.structs.replace(prompt, administered=administered, template=template),
     )
 
 
@@ -91,8 +91,12 @@ def create(name: str, text: str) -> ModelName:
     Raises `BadModelName`, `BadModelfile`, `BadOption`, `ModelMissing` or
     `UntranslatableTemplate`.
     """
+    return make(name, modelfile.parse(text))
+
+
+def make(name: str, file: modelfile.Modelfile) -> ModelName:
+    """The same from a Modelfile that was read already."""
     written = names.normalise(name)
-    file = modelfile.parse(text)
     if file.adapter is not None:
         raise modelfile.BadModelfile(
             _("ADAPTER is not supported. Merge the adapter into the model and import the result.")

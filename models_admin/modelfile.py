@@ -82,16 +82,25 @@ def parse(text: str) -> Modelfile:
                 str(_("%s is not supported: it belongs to code of Ollama's own. Leave it out."))
                 % name.upper()
             )
-    options.sampling({k: v for k, v in parameters.items() if k not in options.OUTDATED})
     return Modelfile(
         source=single["from"],
-        parameters={k: v for k, v in parameters.items() if k not in options.OUTDATED},
+        parameters=checked(parameters),
         template=single.get("template"),
         system=single.get("system"),
         adapter=single.get("adapter"),
         licenses=tuple(licenses),
         messages=tuple(messages),
     )
+
+
+def checked(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Without those of older versions. Raises `BadOption`."""
+    for name in parameters:
+        if name not in options.KNOWN and name not in options.OUTDATED:
+            raise options.BadOption(f"unknown parameter '{name}'")
+    kept = {name: value for name, value in parameters.items() if name not in options.OUTDATED}
+    options.sampling(kept)
+    return kept
 
 
 def decode(data: bytes) -> str:

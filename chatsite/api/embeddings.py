@@ -66,9 +66,8 @@ def rendered(body: t.EmbeddingRequest, model: str, found: Vectors) -> t.Embeddin
             param="dimensions",
         )
     numbers = array("f", found.vectors)
-    vectors = [numbers[at : at + size] for at in range(0, len(numbers), found.size)]
-    if size < found.size:
-        vectors = [_unit(vector) for vector in vectors]
+    vectors = [numbers[at : at + found.size] for at in range(0, len(numbers), found.size)]
+    vectors = [shortened(vector, size) for vector in vectors]
     return t.Embeddings(
         data=[
             t.Embedding(
@@ -82,6 +81,11 @@ def rendered(body: t.EmbeddingRequest, model: str, found: Vectors) -> t.Embeddin
         model=model,
         usage=t.EmbeddingUsage(found.tokens, found.tokens),
     )
+
+
+def shortened(vector: array[float], size: int) -> array[float]:
+    """The first ``size`` numbers, made a vector of length 1 again; 0 keeps all."""
+    return _unit(vector[:size]) if 0 < size < len(vector) else vector
 
 
 def _unit(vector: array[float]) -> array[float]:

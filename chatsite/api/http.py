@@ -76,8 +76,11 @@ class WrongHost(ChatsiteError):
     message = _("This server does not answer under that name. See CHATSITE_ORIGINS.")
 
 
-def endpoint(scope: str, *methods: str) -> Callable[[View], View]:
-    """Gives the view the `Caller` of a key with ``scope``; turns refusals into error bodies."""
+def endpoint(
+    scope: str, *methods: str, refuse: Callable[[ChatsiteError], HttpResponse] | None = None
+) -> Callable[[View], View]:
+    """Gives the view the `Caller` of a key with ``scope``; turns refusals into error bodies,
+    OpenAI's unless ``refuse`` makes others."""
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -93,10 +96,10 @@ def endpoint(scope: str, *methods: str) -> Callable[[View], View]:
                 caller = await sync_to_async(keys.caller)(key_of(request), scope)
                 return await view(request, caller, *args, **kwargs)
             except ChatsiteError as error:
-                return refusal(error)
+                return (refuse or refusal)(error)
             except (DatabaseError, RedisError) as error:
                 log.error("an API request failed", exc_info=error)
-                return refusal(ModelUnavailable(str(ChatsiteError())))
+                return (refuse or refusal)(ModelUnavailable(str(ChatsiteError())))
 
         return wrapped
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from chatsite.accounts.keys import Caller
 from chatsite.api.requests import DEFAULT_OPTIONS, DEFAULT_PARAMS, Answer, Event, ask
@@ -24,6 +25,7 @@ class Wanted:
     params: SamplingParams = DEFAULT_PARAMS
     options: PromptOptions = DEFAULT_OPTIONS
     embed: Embed | None = None
+    said: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,16 @@ async def ask_all(
     async with AsyncExitStack() as stack:
         answers = [
             await stack.enter_async_context(
-                ask(runtime, caller, w.model, w.messages, w.params, w.options, embed=w.embed)
+                ask(
+                    runtime,
+                    caller,
+                    w.model,
+                    w.messages,
+                    w.params,
+                    w.options,
+                    embed=w.embed,
+                    said=w.said,
+                )
             )
             for w in wanted
         ]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from asgiref.sync import sync_to_async
 
 from chatsite.accounts.keys import Caller, watched
@@ -33,7 +34,7 @@ from chatsite.engine.messages import (
 from chatsite.errors import ChatsiteError, InvalidKey
 from chatsite.stream.hub import Feed, Place
 from chatsite.stream.messages import End, Vectors
-from models_admin import catalogue
+from models_admin import catalogue, custom
 
 # Without news for so long an answer yields None, so that its reader can send a sign of life.
 IDLE_SECONDS = 2.0
@@ -126,9 +127,12 @@ async def ask(
     options: PromptOptions = DEFAULT_OPTIONS,
     *,
     embed: Embed | None = None,
+    said: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Answer]:
     """Saves and queues one request; leaving before its end stops it. With ``embed`` vectors are
-    wanted of its inputs, whose ``id`` and ``owner`` are set here.
+    wanted of its inputs, whose ``id`` and ``owner`` are set here. What a custom model has of its
+    own goes beneath ``params``; ``said`` names the fields that count, if it is known, in place
+    of those that differ from their defaults.
 
     Raises `ModelMissing`, `ModelQuarantined`, `QueueFull`, `TooManyRequests`,
     `StreamsUnavailable`.
@@ -136,22 +140,24 @@ async def ask(
     id, created = str(uuid.uuid4()), time.time()
     owner = str(caller.user.pk)
 
-    def save() -> tuple[str, str]:
+    def save() -> tuple[str, str, custom.Request]:
         found = catalogue.find(model)
+        fields = msgspec.to_builtins(params) if said is None else said
+        request = custom.apply(custom.of(found), messages, fields, prompt=options)
         Generation.objects.create(
             id=id, owner=caller.user, via=Via.API, api_key=caller.key, model=found.name
         )
-        return found.name, found.version.digest
+        return found.name, found.version.digest, request
 
-    name, digest = await sync_to_async(save)()
+    name, digest, request = await sync_to_async(save)()
     job = Job(
         id=id,
         owner=owner,
         model=name,
-        messages=tuple(messages),
+        messages=request.messages,
         queued_at=created,
-        params=params,
-        options=options,
+        params=request.params,
+        options=request.options,
         priority=API,
         embed=Embed(id, owner, embed.inputs, embed.truncate) if embed else None,
     )

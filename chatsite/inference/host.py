@@ -63,6 +63,9 @@ class Host:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending: dict[str, Running] = {}
         self._draining = False
+        # What an administrator asked for, done by `_serve`, which alone starts and ends runners.
+        self._to_load: set[str] = set()
+        self._to_unload: set[str] = set()
         effects = Effects(
             ended=lambda running, outcome: self._spawn(self._conclude(running, outcome)),
             died=lambda lost: self._spawn(self._return(lost, fault=True)),
@@ -148,13 +151,19 @@ class Host:
         except TimeoutError:
             pass
         self._wake.clear()
-        for name in await self._queue.models():
+        for digest in tuple(self._to_unload):
+            self._to_unload.discard(digest)
+            if await self.placement.unload(digest):
+                self._announce.set()
+        for name in {*await self._queue.models(), *self._to_load}:
             try:
                 runner = await self.placement.runner_for(name)
             except ChatsiteError as error:
+                self._to_load.discard(name)
                 await self._refuse_all(name, error)
                 continue
             if runner is not None:
+                self._to_load.discard(name)
                 await self._fill(name, runner)
 
     async def _fill(self, name: str, runner: ModelRunner) -> None:
@@ -256,6 +265,9 @@ class Host:
                     self._wake.set()
                 elif verb == "cancel":
                     await self.placement.cancel(id)
+                elif verb in {"load", "unload"}:
+                    (self._to_load if verb == "load" else self._to_unload).add(id)
+                    self._wake.set()
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 

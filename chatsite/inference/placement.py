@@ -68,6 +68,15 @@ class Placement:
         await oldest.stop()
         return True
 
+    async def unload(self, digest: str) -> bool:
+        """Lets a model go unless it writes answers; False when it stays or is not here."""
+        runner = self._runners.get(digest)
+        if runner is None or not runner.idle:
+            return False
+        del self._runners[digest]
+        await runner.stop()
+        return True
+
     def forget(self, digest: str) -> None:
         """Drops a runner that gave up, so that a released model may be tried again."""
         self._runners.pop(digest, None)

@@ -1,0 +1,119 @@
+"""What Ollama's endpoints share: the shape of errors, streams of lines, and values of theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.csrf import csrf_exempt
+
+from chatsite.accounts.keys import Caller
+from chatsite.api import http
+from chatsite.api.http import BadField, View, encode
+from chatsite.errors import ChatsiteError
+
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class NotAllowed(ChatsiteError):
+    code = "not_allowed"
+    status = 403
+    message = _("Only an administrator may change the models of this server.")
+
+
+class NotHere(ChatsiteError):
+    code = "not_implemented"
+    status = 501
+    message = _(
+        "This server does not take or give models this way. An administrator can import a file: "
+        "manage.py models import PATH --name NAME"
+    )
+
+
+class NoSuchModel(ChatsiteError):
+    """With Ollama's own text, which clients look for."""
+
+    code = "model_not_found"
+    status = 404
+
+    def __init__(self, name: str, text: str = "model '%s' not found") -> None:
+        super().__init__(text % name)
+
+
+def refusal(error: ChatsiteError) -> HttpResponse:
+    response = http.refusal(error)
+    response.content = encode({"error": str(error)})
+    return response
+
+
+def endpoint(scope: str, *methods: str) -> Callable[[View], View]:
+    return http.endpoint(scope, *methods, refuse=refusal)
+
+
+def may_change(caller: Caller, permission: str) -> None:
+    """Raises `NotAllowed`. Reads the database."""
+    if not caller.user.has_perm(f"models_admin.{permission}_modelname"):
+        raise NotAllowed
+
+
+def keep_alive(value: float | str | None) -> float | None:
+    """Seconds, negative for ever; None is the server's own. Raises `BadField`."""
+    if value is None or isinstance(value, int | float):
+        return value
+    sign, rest = (-1, value[1:]) if value.startswith("-") else (1, value)
+    parts = _DURATION.findall(rest)
+    if rest == "0":
+        return 0.0
+    if not parts or "".join(map("".join, parts)) != rest:
+        raise BadField(f'time: invalid duration "{value}"', param="keep_alive")
+    return sign * sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def schema(format: Any) -> dict[str, Any] | None:
+    """The JSON schema that ``format`` asks for. Raises `BadField`."""
+    if format in (None, ""):
+        return None
+    if format == "json":
+        return {"type": "object"}
+    if isinstance(format, dict):
+        return format
+    raise BadField(
+        f'invalid format: {encode(format).decode()}; expected "json" or a valid JSON Schema object'
+    )
+
+
+def now() -> str:
+    return timestamp(datetime.now(UTC))
+
+
+def timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+async def lines(objects: AsyncIterator[dict[str, Any]]) -> HttpResponseBase:
+    """One JSON object a line. What goes wrong before the first is an ordinary refusal; later
+    a line with ``error`` is the last."""
+    first = await anext(objects)
+
+    async def all_lines() -> AsyncIterator[bytes]:
+        yield encode(first) + b"\n"
+        try:
+            async for object in objects:
+                yield encode(object) + b"\n"
+        except ChatsiteError as error:
+            yield encode({"error": str(error)}) + b"\n"
+
+    response = StreamingHttpResponse(all_lines(), content_type="application/x-ndjson")
+    response["X-Accel-Buffering"] = "no"
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@csrf_exempt
+async def nothing(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("404 page not found", status=404, content_type="text/plain")

@@ -1,0 +1,310 @@
+"""Ollama's `/api/generate`, `/api/chat`, `/api/embed` and `/api/embeddings`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from array import array
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.translation import gettext_lazy as _
+
+from chatsite.accounts.keys import Caller
+from chatsite.api import http, ollama
+from chatsite.api import ollama_types as t
+from chatsite.api.embeddings import shortened
+from chatsite.api.http import BadField
+from chatsite.api.many import Wanted, ask_all
+from chatsite.api.ollama import NoSuchModel, endpoint
+from chatsite.api.output import Parts, Reader
+from chatsite.api.requests import Piece
+from chatsite.chat.runtime import runtime
+from chatsite.engine.messages import (
+    ChatMessage,
+    Embed,
+    PromptOptions,
+    Role,
+    TokenLogprob,
+    Tool,
+    ToolCall,
+)
+from chatsite.errors import EngineFailed, ModelMissing, ModelUnavailable
+from chatsite.inference import commands, status
+from chatsite.stream.messages import End, Vectors
+from models_admin import catalogue, go_template, options
+from models_admin.models import ModelName
+
+_generate = msgspec.json.Decoder(t.Generate)
+_chat = msgspec.json.Decoder(t.Chat)
+_embed = msgspec.json.Decoder(t.Embed)
+_embedding = msgspec.json.Decoder(t.Embedding)
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+_LOAD_SECONDS = 300.0
+
+
+@endpoint("chat", "POST")
+async def generate(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _generate)
+    model = await _model(body.wanted)
+    if body.images:
+        raise BadField(_("images: models that see are not supported."), param="images")
+    if body.context:
+        raise BadField(_("context: it is not supported. Use /api/chat."), param="context")
+    if body.raw and (body.template or body.system):
+        raise BadField("raw mode does not support template, system, or context")
+    if not body.prompt and not body.suffix:
+        return await _load(body, caller, model, {"response": ""})
+    said = _params(body)
+    if body.raw or body.suffix:
+        asked = PromptOptions(raw=body.prompt, suffix=body.suffix)
+        messages = []
+    else:
+        asked = _options(body, template=go_template.as_jinja(body.template))
+        messages = [ChatMessage("system", body.system)] if body.system else []
+        messages.append(ChatMessage("user", body.prompt))
+    wanted = Wanted(model.name, messages, options=asked, said=said)
+    return await _answer(body, caller, wanted, _generated)
+
+
+@endpoint("chat", "POST")
+async def chat(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _chat)
+    if not body.wanted:
+        raise BadField("model is required")
+    model = await _model(body.wanted)
+    if not body.messages:
+        return await _load(body, caller, model, {"message": {"role": "assistant", "content": ""}})
+    tools = tuple(
+        Tool(one.function.name, one.function.description, one.function.parameters)
+        for one in body.tools or ()
+    )
+    messages = [_message(message) for message in body.messages]
+    wanted = Wanted(model.name, messages, options=_options(body, tools=tools), said=_params(body))
+    return await _answer(body, caller, wanted, _chatted)
+
+
+async def _model(name: str) -> ModelName:
+    try:
+        return await sync_to_async(catalogue.find)(name)
+    except ModelMissing:
+        raise NoSuchModel(name) from None
+
+
+def _params(body: t.Generate | t.Chat) -> dict[str, Any]:
+    """The fields of `SamplingParams` that the request sets."""
+    ollama.keep_alive(body.keep_alive)
+    said = options.sampling(body.options or {})
+    if schema := ollama.schema(body.format):
+        said["json_schema"] = schema
+    if body.logprobs:
+        said["top_logprobs"] = body.top_logprobs
+    return said
+
+
+def _options(
+    body: t.Generate | t.Chat, *, tools: tuple[Tool, ...] = (), template: str = ""
+) -> PromptOptions:
+    return PromptOptions(
+        tools=tools,
+        think=None if body.think is None else bool(body.think),
+        overflow="error" if body.truncate is False else "keep_latest",
+        template=template,
+    )
+
+
+def _message(message: t.Message) -> ChatMessage:
+    role = _ROLES.get(message.role.lower())
+    if role is None:
+        raise BadField(f'messages: invalid role "{message.role}"', param="messages")
+    if message.images:
+        raise BadField(_("images: models that see are not supported."), param="messages")
+    calls = tuple(
+        ToolCall(call.id, call.function.name, json.dumps(call.function.arguments))
+        for call in message.tool_calls or ()
+    )
+    return ChatMessage(
+        role, message.content, message.thinking, calls, message.tool_call_id, message.tool_name
+    )
+
+
+# Answers.
+
+
+def _generated(parts: Parts) -> dict[str, Any]:
+    found: dict[str, Any] = {"response": parts.content}
+    return found | ({"thinking": parts.reasoning} if parts.reasoning else {})
+
+
+def _chatted(parts: Parts) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": parts.content}
+    if parts.reasoning:
+        message["thinking"] = parts.reasoning
+    if parts.calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "function": {
+                    "index": index,
+                    "name": call.name,
+                    "arguments": json.loads(call.arguments or "{}"),
+                },
+            }
+            for index, call in enumerate(parts.calls)
+        ]
+    return {"message": message}
+
+
+async def _answer(
+    body: t.Generate | t.Chat, caller: Caller, wanted: Wanted, shape: Any
+) -> HttpResponseBase:
+    objects = _objects(body.wanted, caller, wanted, shape)
+    if body.stream is not False:
+        return await ollama.lines(objects)
+    everything: list[Parts] = []
+    async for object in _objects(body.wanted, caller, wanted, lambda parts: {"parts": parts}):
+        everything.append(object.pop("parts"))
+        last = object
+    whole = Parts(
+        "".join(part.reasoning for part in everything),
+        "".join(part.content for part in everything),
+        tuple(call for part in everything for call in part.calls),
+    )
+    logprobs = [one for part in everything for one in part.logprobs]
+    last.pop("logprobs", None)
+    return http.answer(last | shape(whole) | _logprobs(logprobs))
+
+
+async def _objects(
+    name: str, caller: Caller, wanted: Wanted, shape: Any
+) -> AsyncIterator[dict[str, Any]]:
+    """One per piece of text, and the last with ``done``."""
+    async with ask_all(runtime(), caller, [wanted]) as answers:
+        reader = Reader(answers.first)
+        async for _index, event in answers.events():
+            if isinstance(event, Piece):
+                parts = reader.push(event)
+                yield {
+                    "model": name,
+                    "created_at": ollama.now(),
+                    **shape(parts),
+                    "done": False,
+                    **_logprobs(parts.logprobs),
+                }
+            elif isinstance(event, End):
+                parts = reader.finish()
+                yield {
+                    "model": name,
+                    "created_at": ollama.now(),
+                    **shape(parts),
+                    "done": True,
+                    "done_reason": "length" if event.finish_reason == "length" else "stop",
+                    **_figures(event),
+                }
+
+
+def _figures(end: End) -> dict[str, int]:
+    """Durations in nanoseconds. Waiting, of which loading may be a part, stands for loading."""
+    times = {name: round(value * 1e6) for name, value in end.timings.items()}
+    figures = {
+        "total_duration": times.get("total", 0),
+        "load_duration": times.get("queue", 0),
+        "prompt_eval_count": end.usage.get("prompt_tokens", 0),
+        "prompt_eval_duration": times.get("prefill", 0),
+        "eval_count": end.usage.get("completion_tokens", 0),
+        "eval_duration": times.get("decode", 0),
+    }
+    return {name: value for name, value in figures.items() if value}
+
+
+def _logprobs(found: Any) -> dict[str, Any]:
+    def one(token: bytes, logprob: float) -> dict[str, Any]:
+        text = token.decode(errors="replace")
+        return {"token": text, "logprob": logprob, "bytes": list(token)}
+
+    def full(item: TokenLogprob) -> dict[str, Any]:
+        rivals = [one(piece, logprob) for _id, piece, logprob in item.top]
+        return one(item.piece, item.logprob) | ({"top_logprobs": rivals} if rivals else {})
+
+    return {"logprobs": [full(item) for item in found]} if found else {}
+
+
+async def _load(
+    body: t.Generate | t.Chat, caller: Caller, model: ModelName, shape: dict[str, Any]
+) -> HttpResponseBase:
+    """A request without text loads the model, or with ``keep_alive`` 0 lets it go."""
+    redis = runtime().redis
+    unload = ollama.keep_alive(body.keep_alive) == 0
+    if unload:
+        await sync_to_async(ollama.may_change)(caller, "change")
+        await commands.unload(redis, model.version_id)
+    else:
+        await commands.load(redis, model.name)
+        async with asyncio.timeout(_LOAD_SECONDS):
+            while not await _is_ready(model.name):
+                await asyncio.sleep(0.2)
+    reason = "unload" if unload else "load"
+    head = {"model": body.wanted, "created_at": ollama.now()}
+    return http.answer(head | shape | {"done": True, "done_reason": reason})
+
+
+async def _is_ready(name: str) -> bool:
+    known = status.best(await status.alive(runtime().redis), name)
+    if known and known.state == "failed":
+        raise ModelUnavailable
+    return known is not None and known.state == "ready"
+
+
+# Vectors.
+
+
+@endpoint("embed", "POST")
+async def embed(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _embed)
+    ollama.keep_alive(body.keep_alive)
+    inputs = [body.input] if isinstance(body.input, str) else body.input or []
+    vectors, tokens, ms = await _vectors(body, caller, inputs, body.truncate is not False)
+    found = [shortened(vector, body.dimensions).tolist() for vector in vectors]
+    figures = {"total_duration": round(ms * 1e6), "prompt_eval_count": tokens}
+    return http.answer({"model": body.wanted, "embeddings": found, **figures})
+
+
+@endpoint("embed", "POST")
+async def embeddings(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _embedding)
+    vectors, _tokens, _ms = await _vectors(body, caller, [body.prompt] if body.prompt else [], True)
+    return http.answer({"embedding": vectors[0].tolist() if vectors else []})
+
+
+async def _vectors(
+    body: t.Embed | t.Embedding, caller: Caller, inputs: list[str], truncate: bool
+) -> tuple[list[array[float]], int, float]:
+    """Vectors of all inputs, their tokens, and milliseconds in all."""
+    try:
+        model = await sync_to_async(catalogue.find)(body.wanted)
+    except ModelMissing:
+        text = 'model "%s" not found, try pulling it first'
+        raise NoSuchModel(body.wanted, text) from None
+    if not inputs:
+        return [], 0, 0.0
+    wanted = Wanted(model.name, embed=Embed("", "", tuple(inputs), truncate))
+    found, end = None, End("done")
+    async with ask_all(runtime(), caller, [wanted]) as answers:
+        async for _index, event in answers.events():
+            if isinstance(event, Vectors):
+                found = event
+            elif isinstance(event, End):
+                end = event
+    if found is None:
+        raise EngineFailed
+    numbers = array("f", found.vectors)
+    rows = [numbers[at : at + found.size] for at in range(0, len(numbers), found.size)]
+    return rows, found.tokens, end.timings.get("total", 0.0)

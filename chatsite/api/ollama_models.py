@@ -1,0 +1,199 @@
+"""Ollama's endpoints about models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from chatsite.accounts.keys import Caller
+from chatsite.api import http, ollama
+from chatsite.api import ollama_types as t
+from chatsite.api.http import BadField
+from chatsite.api.ollama import NoSuchModel, NotHere, endpoint
+from chatsite.chat.runtime import runtime
+from chatsite.errors import ModelMissing
+from chatsite.inference import status
+from models_admin import catalogue, custom, gguf, modelfile, names, options, store
+from models_admin.models import ModelName
+
+# Of Ollama, whose interface this follows: clients compare it with what they need.
+_VERSION = "0.12.0"
+# Models stay until another one needs the room.
+_FOR_EVER = datetime(2318, 1, 1, tzinfo=UTC)
+_show = msgspec.json.Decoder(t.Show)
+_copy = msgspec.json.Decoder(t.Copy)
+_create = msgspec.json.Decoder(t.Create)
+
+
+@endpoint("models", "GET", "HEAD")
+async def version(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    return http.answer({"version": _VERSION})
+
+
+@endpoint("models", "GET", "HEAD")
+async def tags(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    def found() -> list[dict[str, Any]]:
+        models = ModelName.objects.filter(enabled=True, version__quarantined="")
+        return [_entry(model) for model in models.select_related("version").order_by("-updated_at")]
+
+    return http.answer({"models": await sync_to_async(found)()})
+
+
+@endpoint("models", "GET")
+async def running(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    hosts = await status.alive(runtime().redis)
+    loaded = {m.name: m for host in hosts for m in host.models if m.state == "ready"}
+
+    def found() -> list[dict[str, Any]]:
+        models = ModelName.objects.filter(enabled=True, name__in=loaded).select_related("version")
+        return [
+            _entry(model)
+            | {
+                "size": loaded[model.name].rss_bytes,
+                "size_vram": 0,
+                "expires_at": ollama.timestamp(_FOR_EVER),
+                "context_length": loaded[model.name].context,
+            }
+            for model in models
+        ]
+
+    return http.answer({"models": await sync_to_async(found)()})
+
+
+@endpoint("models", "POST")
+async def show(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _show)
+    if not body.wanted:
+        raise BadField("model is required")
+    return http.answer(await sync_to_async(_shown)(body))
+
+
+def _shown(body: t.Show) -> dict[str, Any]:
+    model = _named(body.wanted)
+    made = custom.of(model)
+    header = _header(model)
+    details = _entry(model)["details"] | {"parent_model": made.parent}
+    return {
+        "license": "\n".join(made.licenses),
+        "modelfile": custom.as_modelfile(model),
+        "parameters": "\n".join(f"{k:30} {v}" for k, v in options.as_lines(made.parameters)),
+        "template": made.template,
+        "system": made.system,
+        "messages": [{"role": role, "content": text} for role, text in made.messages],
+        "details": details,
+        "model_info": header.values if header else {},
+        "capabilities": ["completion"],
+        "modified_at": ollama.timestamp(model.updated_at),
+    }
+
+
+def _named(name: str) -> ModelName:
+    """One that people may use. Raises `NoSuchModel`, `ModelQuarantined`."""
+    try:
+        return catalogue.find(name)
+    except ModelMissing:
+        raise NoSuchModel(name) from None
+
+
+def _header(model: ModelName) -> gguf.Header | None:
+    try:
+        with model.version.path.open("rb") as file:
+            return gguf.read_header(file, model.version.size)
+    except (OSError, gguf.BadGGUF):
+        return None
+
+
+def _entry(model: ModelName) -> dict[str, Any]:
+    header = _header(model)
+    family = header.architecture if header else ""
+    size = str(header.values.get("general.size_label", "")) if header else ""
+    return {
+        "name": model.name,
+        "model": model.name,
+        "modified_at": ollama.timestamp(model.updated_at),
+        "size": model.version.size,
+        "digest": model.version_id,
+        "details": {
+            "parent_model": "",
+            "format": "gguf",
+            "family": family,
+            "families": [family] if family else [],
+            "parameter_size": size,
+            "quantization_level": "",
+        },
+    }
+
+
+@endpoint("models", "POST")
+async def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _create)
+    if not body.wanted:
+        raise BadField("model is required")
+    if body.files or body.adapters or body.quantize:
+        raise NotHere
+    if not body.source:
+        raise BadField("neither 'from' or 'files' was specified")
+
+    def make() -> None:
+        ollama.may_change(caller, "add")
+        licenses = [body.license] if isinstance(body.license, str) else body.license or []
+        try:
+            custom.make(
+                body.wanted,
+                modelfile.Modelfile(
+                    source=body.source,
+                    parameters=modelfile.checked(body.parameters or {}),
+                    template=body.template,
+                    system=body.system,
+                    licenses=tuple(licenses),
+                    messages=tuple((m.role, m.content) for m in body.messages or ()),
+                ),
+            )
+        except ModelMissing:
+            raise NoSuchModel(body.source) from None
+
+    async def steps() -> AsyncIterator[dict[str, Any]]:
+        await sync_to_async(make)()
+        yield {"status": "writing manifest"}
+        yield {"status": "success"}
+
+    if body.stream is not False:
+        return await ollama.lines(steps())
+    await sync_to_async(make)()
+    return http.answer({"status": "success"})
+
+
+@endpoint("models", "POST")
+async def copy(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _copy)
+
+    def act() -> None:
+        ollama.may_change(caller, "add")
+        names.parse(body.destination)
+        store.copy_name(_named(body.source).name, body.destination)
+
+    await sync_to_async(act)()
+    return HttpResponse()
+
+
+@endpoint("models", "DELETE")
+async def delete(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _show)
+
+    def act() -> None:
+        ollama.may_change(caller, "delete")
+        store.remove_name(_named(body.wanted).name)
+
+    await sync_to_async(act)()
+    return HttpResponse()
+
+
+@endpoint("models", "GET", "HEAD", "POST")
+async def not_here(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    """Files come in on the server itself: a web server would hold an upload in memory."""
+    raise NotHere
