@@ -1,0 +1,144 @@
+"""Ollama's API, used through Ollama's own client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import ollama
+import pytest
+
+from tests.support.stack import MODEL, Stack
+
+
+@pytest.fixture(scope="module")
+def key(scripted_stack: Stack) -> str:
+    scripted_stack.create_user("root", admin=True)
+    return scripted_stack.manage("apikey", "create", "root").stdout.strip()
+
+
+@pytest.fixture
+def client(scripted_stack: Stack, key: str) -> Iterator[ollama.Client]:
+    headers = {"Authorization": f"Bearer {key}"}
+    with ollama.Client(scripted_stack.url, headers=headers) as client:
+        yield client
+
+
+@pytest.fixture
+def http(scripted_stack: Stack, key: str) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=scripted_stack.url, headers=headers, timeout=30) as client:
+        yield client
+
+
+def say(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_chat(client: ollama.Client) -> None:
+    answer = client.chat(MODEL, say("hello there"))
+    assert answer.message.content == "hello there"
+    assert (answer.done, answer.done_reason, answer.model) == (True, "stop", MODEL)
+    assert answer.eval_count
+    assert answer.total_duration
+    assert answer.total_duration > 1000
+
+
+def test_chat_streamed(client: ollama.Client) -> None:
+    chunks = list(client.chat(MODEL, say("@tokens 5"), stream=True))
+    assert "".join(chunk.message.content or "" for chunk in chunks) == "w1 w2 w3 w4 w5"
+    assert [chunk.done for chunk in chunks][-2:] == [False, True]
+
+
+def test_asynchronous(scripted_stack: Stack, key: str) -> None:
+    async def ask() -> str:
+        headers = {"Authorization": f"Bearer {key}"}
+        async with ollama.AsyncClient(scripted_stack.url, headers=headers) as client:
+            stream = await client.chat(MODEL, say("one two"), stream=True)
+            return "".join([chunk.message.content or "" async for chunk in stream])
+
+    assert asyncio.run(ask()) == "one two"
+
+
+def test_generate(client: ollama.Client) -> None:
+    assert client.generate(MODEL, "hi you").response == "hi you"
+    pieces = list(client.generate(MODEL, "a b c", system="s", stream=True))
+    assert "".join(piece.response for piece in pieces) == "a b c"
+
+
+def test_options_reach_the_engine(client: ollama.Client) -> None:
+    answer = client.generate(MODEL, "@tokens 9", options={"num_predict": 3})
+    assert (answer.response, answer.done_reason) == ("w1 w2 w3", "length")
+
+
+def test_load_and_unload(client: ollama.Client) -> None:
+    assert client.generate(MODEL).done_reason == "load"
+    (loaded,) = client.ps().models
+    assert (loaded.model, loaded.context_length) == (MODEL, 4096)
+    assert client.generate(MODEL, keep_alive=0).done_reason == "unload"
+    assert client.generate(MODEL, "back").response == "back"
+
+
+def test_the_life_of_a_custom_model(client: ollama.Client) -> None:
+    client.create("pirate", from_=MODEL, system="Arr.", parameters={"num_predict": 2})
+    shown = client.show("pirate")
+    assert 'SYSTEM "Arr."' in (shown.modelfile or "")
+    assert (shown.parameters or "").split() == ["num_predict", "2"]
+    assert client.chat("pirate", say("@tokens 5")).message.content == "w1 w2"
+    client.copy("pirate", "corsair")
+    assert {"pirate:latest", "corsair:latest"} <= {m.model for m in client.list().models}
+    for name in ("pirate", "corsair"):
+        client.delete(name)
+    assert [m.model for m in client.list().models] == [MODEL]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "error"),
+    [
+        ("chat", {"model": "nothing", "messages": say("x")}, 404, "model 'nothing' not found"),
+        ("embed", {"model": "no", "input": "x"}, 404, 'model "no" not found, try pulling it first'),
+        ("chat", {}, 400, "model is required"),
+        ("show", {}, 400, "model is required"),
+        ("generate", {"prompt": "x"}, 404, "model '' not found"),
+        ("create", {"model": "x"}, 400, "neither 'from' or 'files' was specified"),
+        ("pull", {"model": "x"}, 501, "manage.py models import"),
+        ("generate", {"model": MODEL, "prompt": "x", "format": 3}, 400, "invalid format"),
+        ("generate", {"model": MODEL, "prompt": "x", "keep_alive": "5"}, 400, "invalid duration"),
+        (
+            "generate",
+            {"model": MODEL, "prompt": "x", "options": {"top_k": "a"}},
+            400,
+            'option "top_k" must be of type integer',
+        ),
+        ("generate", {"model": MODEL, "prompt": 3}, 400, "prompt"),
+        (
+            "generate",
+            {"model": MODEL, "prompt": "x", "raw": True, "system": "s"},
+            400,
+            "raw mode does not support template, system, or context",
+        ),
+    ],
+)
+def test_refusals(
+    http: httpx.Client, path: str, body: dict[str, object], status: int, error: str
+) -> None:
+    answer = http.post(f"/api/{path}", json=body)
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    assert error in answer.json()["error"]
+
+
+def test_who_may_not(scripted_stack: Stack, http: httpx.Client) -> None:
+    assert httpx.get(f"{scripted_stack.url}/api/tags").status_code == 401
+    scripted_stack.create_user("alice")
+    key = scripted_stack.manage("apikey", "create", "alice").stdout.strip()
+    headers = {"Authorization": f"Bearer {key}"}
+    with (
+        ollama.Client(scripted_stack.url, headers=headers) as client,
+        pytest.raises(ollama.ResponseError) as refused,
+    ):
+        client.create("mine", from_=MODEL)
+    assert refused.value.status_code == 403
+    assert http.get("/api/version").json()["version"]
+    assert http.get("/api/fly").status_code == 404
