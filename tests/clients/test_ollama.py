@@ -56,7 +56,7 @@ def test_asynchronous(scripted_stack: Stack, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
         async with ollama.AsyncClient(scripted_stack.url, headers=headers) as client:
             stream = await client.chat(MODEL, say("one two"), stream=True)
-            return "".join([chunk.message.content or "" async for chunk in stream])
+            return "".join([str(chunk.message.content) async for chunk in stream])
 
     assert asyncio.run(ask()) == "one two"
 
@@ -142,3 +142,16 @@ def test_who_may_not(scripted_stack: Stack, http: httpx.Client) -> None:
     assert refused.value.status_code == 403
     assert http.get("/api/version").json()["version"]
     assert http.get("/api/fly").status_code == 404
+
+
+@pytest.mark.usefixtures("key")
+def test_the_command_line(scripted_stack: Stack) -> None:
+    manage = scripted_stack.manage
+    assert manage("models", "load", MODEL).stdout.strip() == f"{MODEL} is loaded."
+    assert "ready" in manage("models", "ps").stdout
+    assert manage("models", "run", MODEL, "@tokens 3").stdout == "w1 w2 w3\n"
+    typed = "/set parameter num_predict 2\n/set parameter top_k x\n@tokens 5\n/fly\n/bye\n"
+    session = scripted_stack.manage("models", "run", MODEL, stdin=typed).stdout
+    assert session.splitlines()[:2] == ["invalid int value [x]", "w1 w2"]
+    assert "/set system" in session
+    assert manage("models", "unload", MODEL).stdout.strip() == f"{MODEL} is not loaded."

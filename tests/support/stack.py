@@ -78,12 +78,13 @@ class Stack:
     # Life.
 
     def manage(
-        self, *args: str, check: bool = True, **env: str
+        self, *args: str, check: bool = True, stdin: str = "", **env: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "manage.py", *args],
             cwd=ROOT,
             env={**self.env, **env},
+            input=stdin,
             capture_output=True,
             text=True,
             check=check,

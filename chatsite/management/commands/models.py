@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import filesizeformat
 
 from chatsite.errors import ChatsiteError, ModelMissing
+from chatsite.management import running
 from models_admin import custom, gguf, modelfile, names, options, store
 from models_admin.models import ModelName
 
@@ -49,6 +50,13 @@ class Command(BaseCommand):
         creating.add_argument("name", metavar="NAME")
         creating.add_argument("-f", "--file", type=Path, required=True, metavar="MODELFILE")
 
+        actions.add_parser("ps", help="list the models that are loaded")
+        for action, words in (("load", "load a model now"), ("unload", "let an idle model go")):
+            actions.add_parser(action, help=words).add_argument("name", metavar="NAME")
+        chatting = actions.add_parser("run", help="chat in the terminal")
+        chatting.add_argument("name", metavar="NAME")
+        chatting.add_argument("prompt", metavar="PROMPT", nargs="?", default="")
+
         removing = actions.add_parser("rm", help="remove a name, and its file with the last one")
         removing.add_argument("name", metavar="NAME")
 
@@ -62,6 +70,10 @@ class Command(BaseCommand):
             "import": self._import,
             "show": self._show,
             "create": self._create,
+            "ps": self._running,
+            "load": self._load,
+            "unload": self._unload,
+            "run": self._run,
             "rm": self._remove,
             "cp": self._copy,
         }
@@ -123,6 +135,27 @@ class Command(BaseCommand):
         width = max(map(len, row))
         for key, value in row.items():
             self.stdout.write(f"{key:{width}}  {value}")
+
+    def _running(self, **_options: Any) -> None:
+        lines = running.at_the_site(running.loaded)
+        self.stdout.write("\n".join(lines) or "No model is loaded.")
+
+    def _load(self, *, name: str, **_options: Any) -> None:
+        model = _require(name)
+        self.stdout.write(running.at_the_site(lambda site: running.load(site, model)))
+
+    def _unload(self, *, name: str, **_options: Any) -> None:
+        model = _require(name)
+        self.stdout.write(running.at_the_site(lambda site: running.unload(site, model)))
+
+    def _run(self, *, name: str, prompt: str, **_options: Any) -> None:
+        model = _require(name)
+
+        def write(text: str) -> None:
+            self.stdout.write(text, ending="")
+            self.stdout.flush()
+
+        running.at_the_site(lambda site: running.Session(site, model.name, write).run(prompt))
 
     def _remove(self, *, name: str, **_options: Any) -> None:
         model = _require(name)

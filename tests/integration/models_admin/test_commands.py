@@ -89,6 +89,14 @@ def test_what_can_not_be_done_is_said(arguments, reason):
         call_command("models", *arguments)
 
 
+@pytest.mark.parametrize("action", ["ps", "load", "unload", "run"])
+def test_without_a_site_the_way_to_start_it_is_said(tiny, settings, action):
+    store.import_file(tiny, "tiny")
+    settings.REDIS_URL = "unix:///nowhere/redis.sock"
+    with pytest.raises(CommandError, match="make run"):
+        call_command("models", action, *([] if action == "ps" else ["tiny"]))
+
+
 def doctor(capsys) -> tuple[int, dict[str, str]]:
     code = 0
     try:
