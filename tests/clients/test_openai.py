@@ -302,3 +302,15 @@ def test_who_leaves_frees_the_slot(api_stack: Stack, key: str, stream: bool) -> 
     wait_until(lambda: open_generations(api_stack) == 0, "the answer is stopped", 5)
     sql = "SELECT state, via, message_id FROM chat_generation ORDER BY queued_at DESC LIMIT 1"
     assert api_stack.query(sql) == [("cancelled", "api", None)]
+
+
+def test_completions_go_on_from_the_prompt(client: OpenAI) -> None:
+    asked: Any = {"model": MODEL, "prompt": ["one two", "three"], "max_tokens": 3}
+    whole = client.completions.create(**asked)
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert all(choice.finish_reason in {"stop", "length"} for choice in whole.choices)
+    texts = ["", ""]
+    for chunk in client.completions.create(**asked, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert texts == [choice.text for choice in whole.choices]
