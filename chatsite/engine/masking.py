@@ -6,6 +6,7 @@ private sentinel, and is tokenized by itself as plain text.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +29,16 @@ def texts_of(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[str
     for message in messages:
         texts += [message.content, message.reasoning, message.tool_call_id, message.tool_name]
         for call in message.tool_calls:
-            texts += [call.id, call.name, call.arguments]
+            texts += [call.id, call.name, *_deep(decoded(call.arguments))]
     return [text for text in texts if text]
+
+
+def decoded(arguments: str) -> Any:
+    """What the text of a call's arguments says; itself if it is no JSON."""
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _deep(value: Any) -> Iterator[str]:
@@ -118,12 +127,16 @@ class Mask:
             self.hide(message.content),
             self.hide(message.reasoning),
             tuple(
-                ToolCall(self.hide(call.id), self.hide(call.name), self.hide(call.arguments))
+                ToolCall(self.hide(call.id), self.hide(call.name), self._arguments(call.arguments))
                 for call in message.tool_calls
             ),
             self.hide(message.tool_call_id),
             self.hide(message.tool_name),
         )
+
+    def _arguments(self, text: str) -> str:
+        """Decoded first: an escape may spell what the text does not show."""
+        return json.dumps(self._deep(decoded(text)), ensure_ascii=False)
 
     def _deep(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -29,6 +29,9 @@ LLAMA_TAG: Final = "<|python_tag|>"
 MISTRAL_OPEN: Final = "[TOOL_CALLS]"
 _OPENERS = {"hermes": HERMES_OPEN, "llama": LLAMA_TAG, "mistral": MISTRAL_OPEN}
 
+# Marks of calls that are no JSON objects of a name and its arguments.
+_FOREIGN = ("<function=", "tool_calls_begin", "tool▁calls▁begin", "<|tool_calls_section_begin|>")
+
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -241,11 +244,19 @@ def syntax_of(template: str) -> OutputSyntax:
         for left, right in (("<", ">"), ("[", "]")):
             if f"{left}/{mark}{right}" in template:
                 opening, closing = f"{left}{mark}{right}", f"{left}/{mark}{right}"
+    return OutputSyntax(opening, closing, dialect(template) or "hermes")
+
+
+def dialect(template: str) -> Literal["", "hermes", "llama", "mistral"]:
+    """How calls are written by the model that a template belongs to; empty if it knows none, or
+    writes them in a way that is not read here."""
+    if any(foreign in template for foreign in _FOREIGN):
+        return ""
     if MISTRAL_OPEN in template:
-        return OutputSyntax(opening, closing, "mistral")
-    if HERMES_OPEN not in template and '"parameters": ' in template and "ipython" in template:
-        return OutputSyntax(opening, closing, "llama")
-    return OutputSyntax(opening, closing, "hermes")
+        return "mistral"
+    if HERMES_OPEN in template:
+        return "hermes"
+    return "llama" if '"parameters": ' in template and "ipython" in template else ""
 
 
 def marks(syntax: OutputSyntax) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ from chatsite.engine.messages import (
 )
 from chatsite.engine.output import marks, syntax_of
 from chatsite.engine.slots import common_prefix
-from chatsite.engine.template import ChatTemplate
-from chatsite.engine.tool_prompt import SchemaToGbnf, UnknownTool, call_grammar
+from chatsite.engine.template import ChatTemplate, TemplateError
+from chatsite.engine.tool_prompt import SchemaToGbnf, UnknownTool, behind_reasoning, call_grammar
 
 # Templates of custom models, and heads that administrators wrote, kept compiled.
 _KEPT = 64
@@ -96,6 +96,8 @@ class PromptBuilder:
         messages, left_out = self._fitting(renderer, request, options)
         text, mask = renderer.render(messages, options, request.prefix)
         opening, prefix = _opening(text, renderer.syntax, request.prefix)
+        if opening or prefix != request.prefix:
+            params = self._behind_reasoning(params, renderer.syntax)
         tokens = renderer.tokenize(text + mask.hide_answer(prefix), mask)
         prompt_tokens = len(renderer.tokenize(text, mask)) if prefix else len(tokens)
         if prompt_tokens >= self._context:
@@ -148,6 +150,15 @@ class PromptBuilder:
             return request.params
         return msgspec.structs.replace(request.params, grammar=grammar, json_schema=None)
 
+    def _behind_reasoning(self, params: SamplingParams, syntax: OutputSyntax) -> SamplingParams:
+        grammar = params.grammar
+        if params.json_schema is not None and self._to_gbnf is not None:
+            grammar = self._to_gbnf(params.json_schema)
+        if not grammar:
+            return params
+        grammar = behind_reasoning(grammar, syntax)
+        return msgspec.structs.replace(params, grammar=grammar, json_schema=None)
+
     def _fitting(
         self, renderer: _Renderer, request: Generate, options: PromptOptions
     ) -> tuple[Sequence[ChatMessage], int]:
@@ -182,10 +193,15 @@ class PromptBuilder:
         if key not in self._heads:
             if len(self._heads) >= _KEPT:
                 self._heads.clear()
-            both = [
-                renderer.tokenize(*renderer.render([*messages, ChatMessage("user", text)], options))
-                for text in ("x", "7")
-            ]
+            try:
+                both = [
+                    renderer.tokenize(
+                        *renderer.render([*messages, ChatMessage("user", text)], options)
+                    )
+                    for text in ("x", "7")
+                ]
+            except TemplateError:
+                both = [[], []]  # no user may follow here
             self._heads[key] = both[0][: common_prefix(*both)]
         return self._heads[key]
 

@@ -24,6 +24,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from chatsite.engine.messages import ChatMessage, Tool
+from chatsite.engine.output import MISTRAL_OPEN, dialect
 from chatsite.engine.tool_prompt import as_dicts, in_words, message_dict
 
 SECONDS = 2.0  # for one rendering
@@ -153,7 +154,8 @@ class ChatTemplate:
 
     @property
     def knows_tools(self) -> bool:
-        return "tools" in self.text
+        """Of a kind whose calls are read; others have them told in words."""
+        return "tools" in self.text and bool(dialect(self.text))
 
     def render(
         self,
@@ -194,7 +196,8 @@ class ChatTemplate:
             self._takes_system = False
 
     def _render(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> str:
-        plain = [message_dict(message) for message in messages]
+        short_ids = MISTRAL_OPEN in self.text
+        plain = [message_dict(message, short_ids=short_ids) for message in messages]
         limit = _EXTRA_OUTPUT + 4 * sum(len(message.content) for message in messages)
         parts: list[str] = []
         size = 0

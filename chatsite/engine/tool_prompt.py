@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from chatsite.engine.backend import BadParameters
+from chatsite.engine.masking import decoded
 from chatsite.engine.messages import ChatMessage, OutputSyntax, PromptOptions, Tool
 from chatsite.engine.output import HERMES_CLOSE, HERMES_OPEN, LLAMA_TAG, MISTRAL_OPEN
 
@@ -18,6 +21,7 @@ _WORDS: Final = (
     'a JSON object inside tags:\n<tool_call>\n{{"name": "function", "arguments": {{}}}}\n'
     "</tool_call>"
 )
+_MAX_DEPTH: Final = 40
 _ROOT = re.compile(r"^root ::=", re.MULTILINE)
 
 
@@ -40,22 +44,24 @@ def as_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     ]
 
 
-def message_dict(message: ChatMessage) -> dict[str, Any]:
-    """One message as templates read it; arguments of calls are objects there."""
+def message_dict(message: ChatMessage, *, short_ids: bool = False) -> dict[str, Any]:
+    """One message as templates read it; arguments of calls are objects there. ``short_ids``:
+    Mistral's templates refuse ids of other than nine letters and digits."""
+    name = _short if short_ids else str
     plain: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.reasoning:
         plain["reasoning_content"] = message.reasoning
     if message.tool_calls:
         plain["tool_calls"] = [
             {
-                "id": call.id,
+                "id": name(call.id),
                 "type": "function",
-                "function": {"name": call.name, "arguments": _arguments(call.arguments)},
+                "function": {"name": call.name, "arguments": decoded(call.arguments)},
             }
             for call in message.tool_calls
         ]
     if message.role == "tool":
-        plain |= {"tool_call_id": message.tool_call_id, "name": message.tool_name}
+        plain |= {"tool_call_id": name(message.tool_call_id), "name": message.tool_name}
     return plain
 
 
@@ -85,7 +91,7 @@ def _message_in_words(message: ChatMessage) -> ChatMessage:
         return message
     calls = "\n".join(
         f"{HERMES_OPEN}\n"
-        f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}'
+        f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {call.arguments}}}'
         f"\n{HERMES_CLOSE}"
         for call in message.tool_calls
     )
@@ -109,7 +115,7 @@ def call_grammar(options: PromptOptions, syntax: OutputSyntax, to_gbnf: SchemaTo
             "type": "object",
             "properties": {
                 "name": {"const": tool.name},
-                field: tool.parameters or {"type": "object", "properties": {}},
+                field: inlined(tool.parameters) or {"type": "object", "properties": {}},
             },
             "required": ["name", field],
         }
@@ -124,8 +130,37 @@ def call_grammar(options: PromptOptions, syntax: OutputSyntax, to_gbnf: SchemaTo
     return f"{rules}\nroot ::= {around.get(syntax.tools, 'call')}\n"
 
 
-def _arguments(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def behind_reasoning(grammar: str, syntax: OutputSyntax) -> str:
+    """The grammar for an answer whose reasoning the template has begun: that is free, and ends."""
+    rules = _ROOT.sub("answer ::=", grammar)
+    free = r'([^<\[] | "<" [^/] | "[" [^/])*'
+    return f"{rules}\nroot ::= {free} {json.dumps(syntax.think_close)} [ \\n]* answer\n"
+
+
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its references to parts of itself replaced by those: inside another
+    schema they would point elsewhere. Raises `BadParameters` for one that contains itself."""
+
+    def resolve(value: Any, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise BadParameters("the parameters of a tool refer to themselves, or are too deep")
+        if isinstance(value, list):
+            return [resolve(one, depth + 1) for one in value]
+        if not isinstance(value, dict):
+            return value
+        path = value.get("$ref")
+        if isinstance(path, str) and path.startswith("#/"):
+            found: Any = schema
+            for part in path[2:].split("/"):
+                found = found.get(part) if isinstance(found, dict) else None
+            if found is None:
+                raise BadParameters(f"the parameters of a tool refer to {path}, which is not there")
+            return resolve(found, depth + 1)
+        return {key: resolve(one, depth + 1) for key, one in value.items() if key != "$defs"}
+
+    resolved: dict[str, Any] = resolve(schema, 0)
+    return resolved
+
+
+def _short(id: str) -> str:
+    return hashlib.sha256(id.encode("utf-8", "replace")).hexdigest()[:9]
