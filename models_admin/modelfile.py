@@ -67,11 +67,11 @@ def parse(text: str) -> Modelfile:
         elif name == "message":
             messages.append((argument, value))
         elif name == "parameter":
-            checked = options.from_text(argument, value)
+            typed = options.from_text(argument, value)
             if argument == "stop":
-                parameters.setdefault("stop", []).append(checked)
+                parameters.setdefault("stop", []).append(typed)
             else:
-                parameters[argument] = checked
+                parameters[argument] = typed
         else:
             single[name] = value
     if "from" not in single:

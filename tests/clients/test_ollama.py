@@ -64,7 +64,7 @@ def test_asynchronous(scripted_stack: Stack, key: str) -> None:
 def test_generate(client: ollama.Client) -> None:
     assert client.generate(MODEL, "hi you").response == "hi you"
     pieces = list(client.generate(MODEL, "a b c", system="s", stream=True))
-    assert "".join(piece.response for piece in pieces) == "a b c"
+    assert "".join(str(piece.response) for piece in pieces) == "a b c"
 
 
 def test_options_reach_the_engine(client: ollama.Client) -> None:
