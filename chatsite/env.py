@@ -104,11 +104,26 @@ class Environment(BaseSettings):
         description="Bearer token for `/metrics`; empty lets only this machine read it, without "
         "a proxy between.",
     )
+    download_hosts: Words = Field(
+        (
+            *("registry.ollama.ai", "*.r2.cloudflarestorage.com"),
+            *("huggingface.co", "*.huggingface.co", "hf.co", "*.hf.co"),
+        ),
+        description="Hosts that models may come from, over https; `*.` stands for any name below.",
+    )
+    ollama_registry: str = Field(
+        "",
+        description="http(s)://… of a registry to ask in place of Ollama's; it is trusted.",
+    )
+    hf_endpoint: str = Field(
+        "", description="http(s)://… of a mirror to ask in place of Hugging Face; it is trusted."
+    )
+    hf_token: str = Field("", description="Token for gated models of Hugging Face.")
     backend: Literal["llama", "scripted"] = Field(
         "llama", description="`scripted` stands in for llama.cpp in tests of everything else."
     )
 
-    @field_validator("origins", mode="before")
+    @field_validator("origins", "download_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -127,6 +142,13 @@ class Environment(BaseSettings):
             if "*" in rest:
                 raise ValueError(f"{origin!r}: a wildcard would let any site use people's sessions")
         return value
+
+    @field_validator("ollama_registry", "hf_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} is not like https://models.example.org")
+        return value.rstrip("/")
 
     @field_validator("data_dir")
     @classmethod

@@ -1,0 +1,170 @@
+"""What may be fetched from outside, and what is refused on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from models_admin import fetch
+
+LIMIT = 1 << 16
+
+
+class Handler(BaseHTTPRequestHandler):
+    seen: list[tuple[str, str | None]]
+    location: str
+
+    def do_GET(self) -> None:
+        type(self).seen.append((self.headers["Host"], self.headers["Authorization"]))
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", type(self).location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "100000" if self.path == "/short" else "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve() -> Iterator:
+    servers = []
+
+    def start() -> tuple[str, type[Handler]]:
+        handler = type("Own", (Handler,), {"seen": [], "location": ""})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}", handler
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def allow(settings):
+    def set_to(**values: object) -> None:
+        settings.ENV = settings.ENV.model_copy(update=values)
+
+    return set_to
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "0.0.0.0"),
+        *("100.64.0.1", "224.0.0.1", "::1", "fe80::1%eth0", "fd00:ec2::254", "::"),
+        *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:7f00:1::"),
+    ],
+)
+def test_addresses_inside_are_not_public(address):
+    assert not fetch.is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
+def test_addresses_outside_are(address):
+    assert fetch.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://huggingface.co/x",
+        "https://huggingface.co:8443/x",
+        "file:///etc/passwd",
+        "https://evil.example/x",
+        "https://huggingface.co.evil.example/x",
+        "https://evilhf.co/x",
+        "https://me:secret@huggingface.co/x",
+        "https://huggingface.co@evil.example/x",
+        "https://127.0.0.1/x",
+        "https://[::1]/x",
+        "not an address",
+        "https://",
+    ],
+)
+async def test_what_is_not_on_the_list_is_refused_and_logged(url, caplog):
+    with pytest.raises(fetch.FetchRefused):
+        await fetch.read(url, limit=LIMIT)
+    assert "refused to fetch" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_listed_name_that_leads_inside_is_refused(allow):
+    allow(download_hosts=("localhost",))
+    with pytest.raises(fetch.FetchRefused, match="inside this network"):
+        await fetch.read("https://localhost/x", limit=LIMIT)
+
+
+async def test_what_the_operator_named_is_trusted_and_keeps_its_name(serve, allow):
+    base, handler = serve()
+    named = base.replace("127.0.0.1", "localhost")
+    allow(hf_endpoint=named)
+    reply, body = await fetch.read(f"{named}/x", limit=LIMIT, token="t")
+    assert (reply.status, body) == (200, b"hello")
+    assert handler.seen == [(named.removeprefix("http://"), "Bearer t")]
+
+
+async def test_a_token_does_not_go_to_another_origin(serve, allow):
+    (base, first), (other, second) = serve(), serve()
+    allow(hf_endpoint=base, ollama_registry=other)
+    first.location = f"{other}/x"
+    reply, _body = await fetch.read(f"{base}/away", limit=LIMIT, token="t")
+    assert reply.url == f"{other}/x"
+    assert first.seen[0][1] == "Bearer t"
+    assert second.seen[0][1] is None
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "https://169.254.169.254/",
+        "https://evil.example/",
+        "file:///etc/passwd",
+        "http://127.0.0.1:1/",
+    ],
+)
+async def test_every_redirect_is_checked(serve, allow, location):
+    base, handler = serve()
+    allow(hf_endpoint=base)
+    handler.location = location
+    with pytest.raises(fetch.FetchRefused):
+        await fetch.read(f"{base}/away", limit=LIMIT)
+
+
+async def test_redirects_in_a_circle_end(serve, allow):
+    base, handler = serve()
+    allow(hf_endpoint=base)
+    handler.location = "/away"
+    with pytest.raises(fetch.FetchRefused, match="too often"):
+        await fetch.read(f"{base}/away", limit=LIMIT)
+    assert len(handler.seen) == 6
+
+
+async def test_too_much_and_too_little_are_told(serve, allow):
+    base, _handler = serve()
+    allow(hf_endpoint=base)
+    with pytest.raises(fetch.FetchRefused, match="too long"):
+        await fetch.read(f"{base}/x", limit=3)
+    with pytest.raises(fetch.FetchFailed):
+        await fetch.read(f"{base}/short", limit=LIMIT)
+
+
+async def test_proxies_of_the_environment_are_ignored(serve, allow, monkeypatch):
+    base, _handler = serve()
+    allow(hf_endpoint=base)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    reply, _body = await fetch.read(f"{base}/x", limit=LIMIT)
+    assert reply.status == 200
