@@ -29,7 +29,6 @@ _HTTPS_PORT = 443
 _REDIRECTS_MAX = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONNECT_SECONDS = 10.0
-_BLOCK = 1 << 20
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -62,7 +61,7 @@ class Reply:
     async def blocks(self) -> AsyncIterator[bytes]:
         """The body as it was sent. Raises `FetchFailed` when it stalls or breaks off."""
         try:
-            async for block in self._response.aiter_raw(_BLOCK):
+            async for block in self._response.aiter_raw():
                 yield block
         except httpx.HTTPError as error:
             raise _failed(httpx.URL(self.url).host, error) from error

@@ -17,6 +17,7 @@ from chatsite.errors import ChatsiteError, ModelMissing
 from chatsite.management import running
 from models_admin import custom, gguf, modelfile, names, options, store
 from models_admin.models import ModelName
+from models_admin.pull import pull
 
 
 class Command(BaseCommand):
@@ -38,6 +39,9 @@ class Command(BaseCommand):
         importing.add_argument(
             "--move", action="store_true", help="take the file away instead of copying it"
         )
+
+        pulling = actions.add_parser("pull", help="download a model; goes on where it ended")
+        pulling.add_argument("name", metavar="NAME", help="smollm2:135m or hf.co/owner/repo:QUANT")
 
         showing = actions.add_parser("show", help="show what a name stands for")
         showing.add_argument("name", metavar="NAME")
@@ -68,6 +72,7 @@ class Command(BaseCommand):
         actions: dict[str, Callable[..., None]] = {
             "list": self._list,
             "import": self._import,
+            "pull": self._pull,
             "show": self._show,
             "create": self._create,
             "ps": self._running,
@@ -118,6 +123,12 @@ class Command(BaseCommand):
             raise CommandError(f"{file} can't be read: {error.strerror}.") from error
         model = custom.create(name, text)
         self.stdout.write(f"{model} is made from {custom.of(model).parent}.")
+
+    def _pull(self, *, name: str, **_options: Any) -> None:
+        model = pull(name, _ProgressLine())
+        self.stdout.write(
+            f"{model} is installed: {model.version}, {filesizeformat(model.version.size)}."
+        )
 
     def _show(self, *, name: str, part: str | None, **_options: Any) -> None:
         model = _require(name)
