@@ -64,7 +64,8 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
         engine = Engine(
             backend, emit, step_target_ms=load.step_target_ms, cache_bytes=load.cache_bytes
         )
-        engine.warm_up()
+        if backend.facts.generates:
+            engine.warm_up()
     except (LoadError, OSError, RuntimeError, MemoryError) as error:
         log.error("loading failed: %s", error)
         emit(LoadFailed("model_unavailable", str(error)))
@@ -86,9 +87,10 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
             load_ms=(time.perf_counter() - began) * 1e3,
             rss_bytes=_resident_bytes(),
             syntax=prompts.syntax,
+            embedding_size=facts.embedding_size,
         )
     )
-    Intake(frames_in, prompts, inbox, time.perf_counter).start()
+    Intake(frames_in, prompts, backend, inbox, time.perf_counter).start()
     engine.run(inbox)
     backend.close()
     return 0

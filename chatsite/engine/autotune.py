@@ -72,7 +72,8 @@ class Tried(msgspec.Struct, frozen=True):
         ]
         if self.measured:
             words.append(f"{1e3 / self.measured.prefill_ms:.0f} tok/s prefill")
-            words.append(f"{1e3 / self.measured.decode_ms:.0f} tok/s decode")
+            if self.measured.decode_ms:
+                words.append(f"{1e3 / self.measured.decode_ms:.0f} tok/s decode")
         return ", ".join([*words, self.problem] if self.problem else words)
 
 

@@ -7,6 +7,7 @@ is called from the engine's one thread, `Vocabulary` from the reader thread as w
 from __future__ import annotations
 
 import enum
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,7 +19,9 @@ from chatsite.engine.messages import SamplingParams, TokenLogprob
 class Facts:
     """``context`` is tokens per slot as the library really gives them, ``max_rows`` the tokens
     that one decode takes. ``can_cut`` False: memory of a sequence only grows (recurrent and
-    hybrid models), so a prefix is reused only when it is all of what the slot holds."""
+    hybrid models), so a prefix is reused only when it is all of what the slot holds.
+    ``embedding_size`` is the length of vectors. ``generates`` False: the model gives vectors and
+    writes no text."""
 
     context: int
     slots: int
@@ -26,6 +29,8 @@ class Facts:
     can_cut: bool
     architecture: str
     parameters: int
+    embedding_size: int = 0
+    generates: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,11 @@ class Backend(Protocol):
         ...
 
     def decode(self, chunks: Sequence[Chunk]) -> Decoded: ...
+
+    def embed(self, tokens: Sequence[int]) -> array[float]:
+        """The L2-normalised vector of a text. Raises RuntimeError, or `LoadError` at the first
+        call."""
+        ...
 
     def grammar(self, schema: dict[str, Any]) -> str:
         """GBNF of what a JSON schema allows. Raises `BadParameters`."""

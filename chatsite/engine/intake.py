@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from chatsite.engine import frames
-from chatsite.engine.backend import BadParameters
+from chatsite.engine import embedding, frames
+from chatsite.engine.backend import Backend, BadParameters
 from chatsite.engine.loop import Item
-from chatsite.engine.messages import Cancel, Failed, Generate, Load, Shutdown
+from chatsite.engine.messages import Cancel, Embed, Failed, Generate, Load, Shutdown
 from chatsite.engine.prompt import ContextExceeded, PromptBuilder
 from chatsite.engine.template import TemplateError
 
@@ -30,12 +30,15 @@ class Intake(threading.Thread):
         self,
         descriptor: int,
         prompts: PromptBuilder,
+        backend: Backend,
         inbox: SimpleQueue[Item],
         clock: Callable[[], float],
     ) -> None:
         super().__init__(name="intake", daemon=True)
         self._descriptor = descriptor
         self._prompts = prompts
+        self._vocabulary = backend.vocabulary
+        self._facts = backend.facts
         self._inbox = inbox
         self._clock = clock
 
@@ -45,6 +48,8 @@ class Intake(threading.Thread):
                 match frame:
                     case Generate():
                         self._inbox.put(self._prepare(frame))
+                    case Embed():
+                        self._inbox.put(self._prepare_embed(frame))
                     case Cancel():
                         self._inbox.put(frame)
                     case Shutdown():
@@ -58,8 +63,19 @@ class Intake(threading.Thread):
 
     def _prepare(self, request: Generate) -> Item:
         arrived = self._clock()
+        if not self._facts.generates:
+            text = "this model gives embeddings and writes no text; choose another one"
+            return Failed(request.id, "bad_request", text)
+        return self._checked(request, lambda: self._prompts.prepare(request, arrived))
+
+    def _prepare_embed(self, request: Embed) -> Item:
+        return self._checked(
+            request, lambda: embedding.prepare(request, self._vocabulary, self._facts.context)
+        )
+
+    def _checked(self, request: Generate | Embed, prepare: Callable[[], Item]) -> Item:
         try:
-            return self._prompts.prepare(request, arrived)
+            return prepare()
         except ContextExceeded as error:
             return Failed(request.id, "context_length_exceeded", str(error), error.details)
         except BadParameters as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import llama_cpp
 import numpy as np
 
 from chatsite.engine.backend import Chunk, Decoded, Facts, LoadError
+from chatsite.engine.llama_embedder import LlamaEmbedder
 from chatsite.engine.llama_grammar import schema_to_gbnf
 from chatsite.engine.llama_sampler import LlamaSampler
 from chatsite.engine.llama_vocabulary import LlamaVocabulary
@@ -117,8 +119,12 @@ class LlamaBackend:
             ),
             architecture=self._metadata(b"general.architecture"),
             parameters=int(lib.llama_model_n_params(self._model)),
+            embedding_size=int(lib.llama_model_n_embd_out(self._model)),
+            generates=self._generates(),
         )
         self._make_batch(self.facts.max_rows)
+        self._tuning = load.tuning
+        self._embedder: LlamaEmbedder | None = None  # most models are never asked for vectors
 
     def decode(self, chunks: Sequence[Chunk]) -> Decoded:
         row = 0
@@ -140,6 +146,11 @@ class LlamaBackend:
         self._batch.n_tokens = row
         return _CODES.get(lib.llama_decode(self._context, self._batch), Decoded.FATAL)
 
+    def embed(self, tokens: Sequence[int]) -> array[float]:
+        if self._embedder is None:
+            self._embedder = LlamaEmbedder(self._model, self._tuning, self.facts.context)
+        return self._embedder.embed(tokens)
+
     def grammar(self, schema: dict[str, Any]) -> str:
         return schema_to_gbnf(schema)
 
@@ -157,6 +168,8 @@ class LlamaBackend:
 
     def close(self) -> None:
         """Call once; nothing of this backend may be used afterwards."""
+        if self._embedder is not None:
+            self._embedder.close()
         lib.llama_free(self._context)
         lib.llama_model_free(self._model)
 
@@ -222,6 +235,14 @@ class LlamaBackend:
         batch.n_seq_id = ctypes.cast(self._slot_counts, ctypes.POINTER(ctypes.c_int32))
         batch.seq_id = ctypes.cast(self._slot_pointers, ctypes.POINTER(pointer))
         batch.logits = ctypes.cast(self._outputs, ctypes.POINTER(ctypes.c_int8))
+
+    def _generates(self) -> bool:
+        """Models that are there for their vectors say how these are pooled, or that each token
+        looks at all the others."""
+        architecture = self._metadata(b"general.architecture")
+        pooled = self._metadata(f"{architecture}.pooling_type".encode())
+        causal = self._metadata(f"{architecture}.attention.causal".encode())
+        return pooled in {"unknown", "0"} and causal != "false"
 
     def _metadata(self, key: bytes) -> str:
         buffer = ctypes.create_string_buffer(256)

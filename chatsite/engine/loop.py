@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 
 from chatsite.engine.backend import Backend, BadParameters, Chunk, Decoded
 from chatsite.engine.counters import Counters
+from chatsite.engine.embedding import EmbedQueue, EmbedWork
 from chatsite.engine.guesser import Guesser
 from chatsite.engine.messages import (
     Cancel,
@@ -35,7 +36,7 @@ MAX_FAULTS = 3
 WORTH_WAITING = 64
 
 # What the reader thread hands over; None is the end.
-Item = Prompt | Cancel | Failed | None
+Item = Prompt | EmbedWork | Cancel | Failed | None
 
 
 class Engine:
@@ -62,6 +63,7 @@ class Engine:
         self._counters = Counters()
         self._sequences: dict[str, Sequence] = {}
         self._guesser = Guesser(backend, self._scheduler, self._slots, self._speed)
+        self.embeddings = EmbedQueue(backend, emit)
         self._short_of_memory = False
 
     def run(self, inbox: SimpleQueue[Item]) -> None:
@@ -78,13 +80,14 @@ class Engine:
             self._emit(sampled)
             self._guesser.settle(sampled, self._sequences)
             self._counters.count(sampled)
+        self.embeddings.step()
         self._tell()
 
     # Requests.
 
     @property
     def idle(self) -> bool:
-        return self._scheduler.idle
+        return self._scheduler.idle and self.embeddings.idle
 
     def submit(self, prompt: Prompt) -> None:
         if prompt.id in self._sequences:
@@ -127,7 +130,10 @@ class Engine:
             match item:
                 case Prompt():
                     self.submit(item)
+                case EmbedWork():
+                    self.embeddings.add(item)
                 case Cancel():
+                    self.embeddings.drop(item.id)
                     self.cancel(item.id)
                 case Failed():
                     self._emit_frame(item)

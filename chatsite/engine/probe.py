@@ -52,6 +52,8 @@ def run(
             raise RuntimeError(outcome.value)
         return clock() - began
 
+    if not backend.facts.generates:
+        return _vectors(backend, tokens[:_CHUNK], clock)
     # The first computation reads the weights from disk: not counted.
     decode([Chunk(0, 0, tokens[:_CHUNK], 1)])
     backend.memory.clear(0)
@@ -76,6 +78,18 @@ def run(
         decode_ms=_typical(steps) * 1e3 / SEQUENCES,
         depth=done,
     )
+
+
+def _vectors(backend: Backend, tokens: list[int], clock: Callable[[], float]) -> Measured:
+    """Of a model that gives only vectors, how fast it reads is all there is."""
+    backend.embed(tokens)
+    seconds = []
+    for _ in range(4):
+        began = clock()
+        backend.embed(tokens)
+        seconds.append((clock() - began) / len(tokens))
+    backend.close()
+    return Measured(prefill_ms=_typical(seconds) * 1e3, decode_ms=0.0, depth=len(tokens))
 
 
 def _typical(seconds: list[float]) -> float:

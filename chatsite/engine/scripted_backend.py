@@ -30,10 +30,12 @@ below 2**20, and a grammar must mention ``root``. Nothing sleeps that was not as
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
 import time
+import zlib
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +49,7 @@ from chatsite.engine.template import CHATML
 _START, _END = 256, 257
 _FIRST_WORD = 1024
 _TOKENS = 1 << 20
+_VECTOR = 64
 _CONTROLS = {"<|im_start|>": _START, "<|im_end|>": _END}
 _CONTROL_TOKENS = frozenset(_CONTROLS.values())
 _SPLIT = re.compile(r"(<\|im_(?:start|end)\|>)")
@@ -204,6 +207,7 @@ class ScriptedBackend:
             can_cut=can_cut,
             architecture="scripted",
             parameters=1,
+            embedding_size=_VECTOR,
         )
         self.vocabulary = ScriptedVocabulary()
         self.memory = ScriptedMemory(load.slots, can_cut)
@@ -231,6 +235,14 @@ class ScriptedBackend:
         if delay := max((s.directives.get("delay-ms", 0) for s in scripts), default=0):
             time.sleep(delay / 1e3)
         return Decoded.OK
+
+    def embed(self, tokens: Sequence[int]) -> array[float]:
+        """Counts words by their numbers: texts with common words point the same way."""
+        counts = [0.0] * _VECTOR
+        for token in tokens:
+            counts[zlib.crc32(self.vocabulary.piece(token).strip()) % _VECTOR] += 1.0
+        length = math.sqrt(sum(count * count for count in counts))
+        return array("f", [count / length for count in counts])
 
     def grammar(self, schema: dict[str, Any]) -> str:
         return "root ::= [^x]*"
