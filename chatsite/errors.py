@@ -157,6 +157,15 @@ class StreamsUnavailable(ChatsiteError):
     message = _("The server cannot reach its queue right now. Try again in a moment.")
 
 
+class RequestRefused(ChatsiteError):
+    """Only the engine could tell that this model can't do it; ``reason`` is its own words."""
+
+    code = "request_refused"
+    status = 400
+    message = _("The model can't do what was asked.")
+    detailed = _("The model can't do what was asked: %(reason)s")
+
+
 class EngineFailed(ChatsiteError):
     code = "engine_error"
     message = _("The model could not finish this answer. Try again.")

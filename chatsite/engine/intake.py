@@ -65,7 +65,7 @@ class Intake(threading.Thread):
         arrived = self._clock()
         if not self._facts.generates:
             text = "this model gives embeddings and writes no text; choose another one"
-            return Failed(request.id, "bad_request", text)
+            return Failed(request.id, "request_refused", text)
         return self._checked(request, lambda: self._prompts.prepare(request, arrived))
 
     def _prepare_embed(self, request: Embed) -> Item:
@@ -79,9 +79,9 @@ class Intake(threading.Thread):
         except ContextExceeded as error:
             return Failed(request.id, "context_length_exceeded", str(error), error.details)
         except BadParameters as error:
-            return Failed(request.id, "bad_request", str(error))
+            return Failed(request.id, "request_refused", str(error))
         except TemplateError as error:
-            return Failed(request.id, "bad_request", f"The model's chat template: {error}")
+            return Failed(request.id, "request_refused", f"The model's chat template: {error}")
         except Exception as error:
             log.exception("request %s can't be prepared", request.id)
             return Failed(request.id, "engine_error", f"The prompt can't be prepared: {error!r}")

@@ -193,7 +193,7 @@ class Engine:
             )
         except BadParameters as error:
             self._forget(sequence)
-            self._emit_frame(Failed(sequence.id, "bad_request", str(error)))
+            self._emit_frame(Failed(sequence.id, "request_refused", str(error)))
         return sequence.sampler is not None
 
     def _decode(self, parts: Collection[Part]) -> bool:

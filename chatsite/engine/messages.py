@@ -307,7 +307,8 @@ class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """The last frame of a request that could not run or go on. Codes are those of
-    `chatsite.errors` where one fits (``context_length_exceeded``), else ``engine_error``.
+    `chatsite.errors` where one fits (``context_length_exceeded``), else ``engine_error``;
+    ``request_refused`` when this model can't do what was asked.
     ``details`` holds figures for the message (``prompt_tokens``, ``context``)."""
 
     id: str

@@ -22,6 +22,7 @@ from chatsite.dispatch.queue import Lease
 from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
+from chatsite.errors import RequestRefused
 from chatsite.inference.status import ModelState, ModelStatus
 from chatsite.stream.messages import Vectors
 from chatsite.stream.publish import Publisher, Writer
@@ -266,6 +267,8 @@ class ModelRunner:
                 self._end(id, Outcome(GenerationState.DONE, finish_reason="stop", usage=usage))
             case m.Failed(id=id, code=code, message=message, details=details):
                 error = {"code": code, "message": message, "permanent": True, **details}
+                if code == RequestRefused.code:
+                    error["reason"] = message
                 self._end(id, Outcome(GenerationState.FAILED, error=error))
 
     def _text(self, delta: m.Delta) -> None:

@@ -155,3 +155,12 @@ def test_the_command_line(scripted_stack: Stack) -> None:
     assert session.splitlines()[:2] == ["invalid int value [x]", "w1 w2"]
     assert "/set system" in session
     assert manage("models", "unload", MODEL).stdout.strip() == f"{MODEL} is not loaded."
+
+
+def test_embed(client: ollama.Client) -> None:
+    found = client.embed(MODEL, ["red green", "green red", "blue"])
+    red, again, blue = found.embeddings
+    assert list(red) == pytest.approx(list(again))
+    assert list(red) != pytest.approx(list(blue))
+    assert found.prompt_eval_count == 5
+    assert len(client.embeddings(MODEL, "red").embedding) == len(red)
