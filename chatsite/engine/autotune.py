@@ -47,7 +47,7 @@ _PROBE_SECONDS: Final = 180.0
 _FEW_THREADS: Final = 3
 
 # Raised when probes measure something else: what is remembered is then measured again.
-_REVISION: Final = 2
+_REVISION: Final = 3
 
 
 class Tried(msgspec.Struct, frozen=True):

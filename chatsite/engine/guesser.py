@@ -29,7 +29,11 @@ class Guesser:
     def guess(self, sequences: Mapping[str, Sequence]) -> None:
         """Gives sequences that decode a draft for the next step, where that pays."""
         decoding = self._scheduler.decoding if self._possible else []
-        candidates = [sequences[id].guess(self._vocabulary, self._context) for id in decoding]
+        # Whoever waits for a first token needs the step's time more.
+        free = not self._scheduler.prefilling
+        candidates = [
+            sequences[id].guess(self._vocabulary, self._context) for id in decoding if free
+        ]
         costs = self._speed.costs(len(decoding))
         chosen = choose(candidates, len(decoding), costs, self._rows - len(decoding))
         for id in decoding:

@@ -15,6 +15,8 @@ SEQUENCES: Final = 4
 DEPTH: Final = 512  # tokens of context that decoding is measured at
 _CHUNK: Final = 128
 _STEPS: Final = 16
+_MIXED_STEPS: Final = 6
+_MIXED_CHUNK: Final = 32
 _PREFILL_SECONDS: Final = 6.0  # slow hosts measure at less depth rather than for minutes
 _DECODE_SECONDS: Final = 4.0
 
@@ -43,7 +45,7 @@ def run(
     `LoadError`, or RuntimeError where the library refuses to compute."""
     load = Load("probe", path, tuning, context=2 * DEPTH, slots=SEQUENCES, step_target_ms=1000)
     backend = open_backend(load, lambda progress: None)
-    depth = min(depth, backend.facts.context - _STEPS - 2)
+    depth = min(depth, backend.facts.context - _STEPS - _MIXED_STEPS - 2)
     tokens = _filler(backend, depth)
 
     def decode(chunks: list[Chunk]) -> float:
@@ -72,9 +74,21 @@ def run(
         steps.append(decode([Chunk(slot, done + step, token, 1) for slot in range(SEQUENCES)]))
         if sum(steps) > _DECODE_SECONDS:
             break
+    # As in use, where a prompt is prefilled beside others who write: some settings that are
+    # fast at either are slow at both.
+    backend.memory.clear(SEQUENCES - 1)
+    beside = _typical(steps) * (SEQUENCES - 1) / SEQUENCES
+    at = done + len(steps)
+    for number in range(min(_MIXED_STEPS, done // _MIXED_CHUNK)):
+        start = number * _MIXED_CHUNK
+        others = [Chunk(slot, at + number, tokens[:1], 1) for slot in range(SEQUENCES - 1)]
+        added = Chunk(SEQUENCES - 1, start, tokens[start : start + _MIXED_CHUNK], 1)
+        seconds = decode([*others, added])
+        chunks.append(max(seconds - beside, seconds / 10) / _MIXED_CHUNK)
     backend.close()
+    mixed = chunks[-_MIXED_STEPS:]
     return Measured(
-        prefill_ms=_typical(chunks) * 1e3,
+        prefill_ms=_typical(mixed) * 1e3,
         decode_ms=_typical(steps) * 1e3 / SEQUENCES,
         depth=done,
     )

@@ -21,7 +21,7 @@ from typing import Final
 # Tokens that must have been there before, in a row.
 _MATCH: Final = 3
 MOST: Final = 16
-_MARGIN: Final = 0.1
+_MARGIN: Final = 0.25
 # Before anything was counted, as many guesses and right ones: three tokens in a row that were
 # there before are followed by the same fourth more often than not.
 _PRIOR: Final = 2.0
@@ -110,8 +110,7 @@ def choose(
     take part, since llama.cpp computes together only what has equal lengths. ``decoding``
     sequences are in the step, ``rows`` is how many more rows it takes. Empty when none pays."""
     best: dict[str, int] = {}
-    # Guessing must pay for being wrong about its costs, too.
-    most = _MARGIN * costs.step_ms
+    most = 0.0
     token_ms = costs.step_ms / max(1, decoding)
     for length in _LENGTHS:
         worth = {
@@ -122,8 +121,10 @@ def choose(
         chosen = [id for id, gain in worth.items() if gain > 0]
         if not chosen or len(chosen) * length > rows:
             continue
-        gain = sum(worth[id] for id in chosen)
-        gain -= costs.pass_ms if len(chosen) < decoding else 0.0
-        if gain > most:
+        pass_ms = costs.pass_ms if len(chosen) < decoding else 0.0
+        gain = sum(worth[id] for id in chosen) - pass_ms
+        # It must pay for being wrong about what it costs, too.
+        least = _MARGIN * (len(chosen) * length * costs.row_ms + pass_ms)
+        if gain > max(most, least):
             best, most = dict.fromkeys(chosen, length), gain
     return best
