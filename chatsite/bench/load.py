@@ -21,13 +21,15 @@ _WORDS = _TEXT.split()
 @dataclass(frozen=True)
 class Shape:
     """``users`` people with ``turns`` turns each: questions of ``words`` words, answers of
-    ``tokens`` tokens, up to ``think`` seconds between turns."""
+    ``tokens`` tokens, up to ``think`` seconds between turns. Over HTTP all conversations begin
+    with the same ``system`` words."""
 
     users: int
     turns: int = 3
     words: int = 60
     tokens: int = 64
     think: float = 0.5
+    system: int = 0
 
 
 @dataclass
@@ -61,12 +63,13 @@ def _quantile(values: Sequence[float], q: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * q))] * 1000, 1)
 
 
+def words(chooser: random.Random, count: int) -> str:
+    return " ".join(chooser.choice(_WORDS) for _ in range(count))
+
+
 def questions(shape: Shape, user: int, seed: int) -> list[str]:
     chooser = random.Random(f"{seed}/{user}")
-    return [
-        f"Tell me about {' '.join(chooser.choice(_WORDS) for _ in range(shape.words))}."
-        for _ in range(shape.turns)
-    ]
+    return [f"({user}) Tell me about {words(chooser, shape.words)}." for _ in range(shape.turns)]
 
 
 # Asks one question in a user's conversation; notes times and tokens in the record.
@@ -97,4 +100,4 @@ async def run(shape: Shape, turn: Turn, seed: int) -> Record:
 def median(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """Figure by figure over several runs."""
     names = [name for name, value in summaries[0].items() if isinstance(value, int | float)]
-    return {name: round(statistics.median(s[name] for s in summaries), 1) for name in names}
+    return {name: round(statistics.median(s[name] for s in summaries), 3) for name in names}

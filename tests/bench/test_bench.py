@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 from tests.support.stack import Stack
 
@@ -26,3 +28,56 @@ def test_bench_says_what_is_wrong(scripted_stack: Stack) -> None:
     assert result.returncode == 1
     assert "not installed" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_llama_server_that_is_not_there(scripted_stack: Stack) -> None:
+    options = ("--llama-server", "/nowhere/llama-server", "--runs", "1", "--tokens", "4")
+    result = scripted_stack.manage("bench", "--users", "1", *options, check=False)
+    assert result.returncode == 1
+    assert "llama-server did not start" in result.stderr
+    assert scripted_stack.query("SELECT count(*) FROM accounts_user") == [(0,)]
+
+
+def test_the_api_is_compared_with_any_server_of_its_kind(
+    scripted_stack: Stack, tmp_path: Path
+) -> None:
+    """The peer is a program that answers as llama-server does, two tokens each time."""
+    peer = tmp_path / "llama-server"
+    peer.write_text(PEER.replace("PYTHON", sys.executable))
+    peer.chmod(0o755)
+    options = ("--llama-server", str(peer), "--runs", "1", "--turns", "2", "--tokens", "4")
+    result = scripted_stack.manage("bench", "--users", "2", "--json", *options)
+    (figures,) = json.loads(result.stdout)
+    assert figures["site"]["errors"] == figures["peer"]["errors"] == 0
+    assert figures["ratios"]["tokens_per_s"] > 0
+    assert figures["ratios"]["ttft_p95_ms"] > 0
+
+
+PEER = """#!PYTHON
+import json, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        for text in ("one", " two"):
+            self.say({"choices": [{"delta": {"content": text}}]})
+        self.say({"choices": [], "usage": {"completion_tokens": 2}})
+        self.wfile.write(b"data: [DONE]\\n\\n")
+
+    def say(self, chunk):
+        self.wfile.write(f"data: {json.dumps(chunk)}\\n\\n".encode())
+        self.wfile.flush()
+
+    def log_message(self, *args):
+        pass
+
+port = int(sys.argv[sys.argv.index("--port") + 1])
+ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""

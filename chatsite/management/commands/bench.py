@@ -6,6 +6,8 @@ import asyncio
 import json
 from argparse import ArgumentParser
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +15,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from chatsite.bench import load, site
+from chatsite.bench.api import PeerDidNotStart
+from chatsite.bench.compare import compare
 from chatsite.bench.engine import engine
 from chatsite.bench.load import Shape, Turn
 from chatsite.bench.stack import people
@@ -32,6 +36,17 @@ class Command(BaseCommand):
         parser.add_argument("--turns", type=int, default=3)
         parser.add_argument("--words", type=int, default=60)
         parser.add_argument("--tokens", type=int, default=64)
+        parser.add_argument(
+            "--llama-server",
+            type=Path,
+            metavar="PROGRAM",
+            help=_("compare the site's API with this llama-server instead"),
+        )
+        parser.add_argument(
+            "--flags",
+            default="-np 8 -c 16384",
+            help=_("how llama-server is started, beside model and address"),
+        )
         parser.add_argument("--json", action="store_true", help=_("one JSON object, no table"))
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -40,6 +55,9 @@ class Command(BaseCommand):
             Shape(int(users), options["turns"], options["words"], options["tokens"])
             for users in options["users"].split(",")
         ]
+        if options["llama_server"]:
+            self._compare(url, shapes, options)
+            return
         try:
             with site.running(url):
                 results = [
@@ -57,6 +75,37 @@ class Command(BaseCommand):
         broken = [r for r in results if r["stack"]["errors"] or r["engine"]["errors"]]
         if broken:
             raise CommandError(_("Some answers failed; the figures above do not count."))
+
+    def _compare(self, url: str, shapes: list[Shape], options: dict[str, Any]) -> None:
+        shapes = [replace(shape, system=200, think=1.0) for shape in shapes]
+        flags = options["flags"].split()
+        try:
+            with site.running(url):
+                results = asyncio.run(
+                    compare(
+                        url,
+                        options["model"],
+                        shapes,
+                        options["runs"],
+                        options["llama_server"],
+                        flags,
+                    )
+                )
+        except ChatsiteError as error:
+            raise CommandError(str(error)) from error
+        except (PeerDidNotStart, OSError) as error:
+            raise CommandError(_("llama-server did not start: %s") % error) from error
+        except site.SiteDidNotStart as error:
+            raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(results, indent=2))
+            return
+        self.stdout.write(f"{'':24}" + "".join(f"{name:>14}" for name in _FIGURES))
+        for result in results:
+            for part in ("site", "peer", "ratios"):
+                label = f"{result['users']} users, {part}"
+                row = "".join(f"{result[part].get(name, ''):>14}" for name in _FIGURES)
+                self.stdout.write(f"{label:24}{row}")
 
     def _print(self, results: list[dict[str, Any]]) -> None:
         self.stdout.write(f"{'':24}" + "".join(f"{name:>14}" for name in _FIGURES))

@@ -1,0 +1,106 @@
+"""The load over HTTP, as programs send it: any server that speaks OpenAI's chat completions."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from chatsite.bench.load import Record, Shape, Turn, words
+
+_TIMEOUT_SECONDS = 900
+_START_SECONDS = 120
+
+
+@asynccontextmanager
+async def chat_completions(
+    url: str, model: str, shape: Shape, *, key: str = "none"
+) -> AsyncIterator[Turn]:
+    """Streams with usage; one conversation per user, behind ``shape.system`` words that all
+    share."""
+    system = f"You are a helpful assistant. {words(random.Random(0), shape.system)}"
+    histories: dict[int, list[dict[str, str]]] = {}
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS) as client:
+
+        async def turn(user: int, index: int, question: str, record: Record) -> None:
+            if index == 0:
+                histories[user] = [{"role": "system", "content": system}]
+            histories[user].append({"role": "user", "content": question})
+            body = {
+                "model": model,
+                "messages": histories[user],
+                "max_tokens": shape.tokens,
+                "temperature": 0,
+                "ignore_eos": True,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            }
+            began, stamps, text, tokens = time.perf_counter(), [], [], 0
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                if response.status_code != 200:
+                    record.errors.append((await response.aread()).decode(errors="replace")[:200])
+                    return
+                async for line in response.aiter_lines():
+                    if not line.startswith("data: {"):
+                        continue
+                    chunk: dict[str, Any] = json.loads(line[6:])
+                    if "error" in chunk:
+                        record.errors.append(str(chunk["error"]))
+                        return
+                    tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
+                    choices = chunk.get("choices") or [{}]
+                    if content := choices[0].get("delta", {}).get("content"):
+                        stamps.append(time.perf_counter())
+                        text.append(content)
+            histories[user].append({"role": "assistant", "content": "".join(text)})
+            if stamps:
+                record.ttft.append(stamps[0] - began)
+            record.gaps.extend(b - a for a, b in pairwise(stamps))
+            record.tokens += tokens
+
+        yield turn
+
+
+@contextmanager
+def llama_server(program: Path, model: Path, flags: Sequence[str]) -> Iterator[str]:
+    """The address of a llama-server of our own, which ends with the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [str(program), "-m", str(model), "--host", "127.0.0.1", "--port", str(port), *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise PeerDidNotStart(str(program))
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class PeerDidNotStart(Exception):
+    """``args[0]`` is the program's path."""
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
