@@ -124,6 +124,7 @@ class GenerationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "prompt_tokens",
         "cached_tokens",
         "completion_tokens",
+        "accepted_tokens",
         "timings",
         "queued_at",
         "started_at",

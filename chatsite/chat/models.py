@@ -113,7 +113,8 @@ class Generation(models.Model):
     """The making of one answer: ``queued → running → done | failed | cancelled | interrupted``.
 
     ``advance`` is the only way from one state to another. ``attempt`` counts the starts of the
-    work; a later attempt goes on from the text that earlier ones published. ``timings`` holds
+    work; a later attempt goes on from the text that earlier ones published. ``accepted_tokens`` of
+    the answer had been guessed rightly. ``timings`` holds
     milliseconds: ``queue``, ``prefill``, ``decode``, ``ttft``, ``total``. ``request_id`` is the
     browser's: the same one sent twice (the answer to the first was lost) makes one answer.
     A request of a program (``via`` API) has no message: nothing that it says or gets is kept.
@@ -148,6 +149,7 @@ class Generation(models.Model):
     prompt_tokens = models.PositiveIntegerField(null=True, blank=True)
     cached_tokens = models.PositiveIntegerField(null=True, blank=True)
     completion_tokens = models.PositiveIntegerField(null=True, blank=True)
+    accepted_tokens = models.PositiveIntegerField(null=True, blank=True)
     timings = models.JSONField(default=dict, blank=True)
     queued_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)

@@ -6,7 +6,7 @@ text shows in the answer. The answer to a conversation is the last user message,
 
 ``@tokens N``      N words: ``w1 w2 … wN``, one token each, instead of the echo
 ``@say TEXT``      TEXT (the rest of the message), instead of the echo
-``@delay-ms N``    each step with this sequence takes N ms at least
+``@delay-ms N``    each token of this sequence takes N ms at least, guessed ones too
 ``@crash N``       the process aborts (SIGABRT) instead of giving token N + 1 of each attempt
 ``@crash-once N``  the same, but only in an attempt that does not go on from earlier text
 ``@hang N``        the process stops answering instead of giving token N + 1
@@ -232,7 +232,9 @@ class ScriptedBackend:
                 scripts.append(self._script(chunk.slot))
         if any("fail" in script.directives for script in scripts):
             return Decoded.FATAL
-        if delay := max((s.directives.get("delay-ms", 0) for s in scripts), default=0):
+        rows = (chunk.outputs for chunk in chunks if chunk.outputs)
+        delays = (s.directives.get("delay-ms", 0) * n for s, n in zip(scripts, rows, strict=True))
+        if delay := max(delays, default=0):
             time.sleep(delay / 1e3)
         return Decoded.OK
 
