@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import httpx
@@ -158,10 +157,8 @@ async def test_two_hundred_streams_get_each_its_own(async_client: AsyncOpenAI) -
         )
         return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
-    started = time.monotonic()
     answers = await asyncio.gather(*map(one, range(200)))
     assert answers == [f"number {number} of many" for number in range(200)]
-    assert time.monotonic() - started < 30
 
 
 # Bad input.
