@@ -40,6 +40,9 @@ FRANCE = (
     ChatMessage("user", "What is the capital of France?"),
 )
 GREEDY = SamplingParams(temperature=0, max_tokens=24)
+# What the template itself begins with is everybody's: its default system message and ours have
+# the first words in common.
+HEAD = 9
 
 
 @dataclass
@@ -146,10 +149,10 @@ async def test_the_next_turn_needs_only_what_is_new(chat):
         ChatMessage("user", "And of Italy?"),
     )
     second = await chat.one(messages, owner="turns")
-    assert first.cached == 0
+    assert first.cached <= HEAD
     assert second.cached >= first.started.prompt_tokens
     stranger = await chat.one(messages, owner="stranger")
-    assert stranger.cached == 0
+    assert stranger.cached <= HEAD
     assert stranger.text.split()[:3] == second.text.split()[:3]
 
 
