@@ -21,6 +21,7 @@ import msgspec
 
 from chatsite.engine import frames, probe, sandbox
 from chatsite.engine.backend import Backend, LoadError
+from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.intake import Intake
 from chatsite.engine.loop import Engine, Item
 from chatsite.engine.messages import Load, Loaded, LoadFailed, Loading, ToHost, Tuning
@@ -64,15 +65,14 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
         engine = Engine(
             backend, emit, step_target_ms=load.step_target_ms, cache_bytes=load.cache_bytes
         )
-        if backend.facts.generates:
-            engine.warm_up()
+        engine.warm_up()
     except (LoadError, OSError, RuntimeError, MemoryError) as error:
         log.error("loading failed: %s", error)
         emit(LoadFailed("model_unavailable", str(error)))
         return 1
     vocabulary, facts = backend.vocabulary, backend.facts
     template = ChatTemplate(backend.template, bos=vocabulary.bos_text, eos=vocabulary.eos_text)
-    if template.problem:
+    if template.problem and facts.generates:
         log.warning("built-in chat template in use: %s", template.problem)
     inbox: SimpleQueue[Item] = SimpleQueue()
     prompts = PromptBuilder(template, vocabulary, facts.context, backend.grammar)
@@ -87,10 +87,12 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
             load_ms=(time.perf_counter() - began) * 1e3,
             rss_bytes=_resident_bytes(),
             syntax=prompts.syntax,
-            embedding_size=facts.embedding_size,
+            embedding_size=backend.embedder.size,
         )
     )
-    Intake(frames_in, prompts, backend, inbox, time.perf_counter).start()
+    embeds = EmbedBuilder(vocabulary, backend.embedder)
+    writer = prompts if facts.generates else None
+    Intake(frames_in, writer, embeds, inbox, time.perf_counter).start()
     engine.run(inbox)
     backend.close()
     return 0

@@ -7,7 +7,6 @@ is called from the engine's one thread, `Vocabulary` from the reader thread as w
 from __future__ import annotations
 
 import enum
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,8 +19,8 @@ class Facts:
     """``context`` is tokens per slot as the library really gives them, ``max_rows`` the tokens
     that one decode takes. ``can_cut`` False: memory of a sequence only grows (recurrent and
     hybrid models), so a prefix is reused only when it is all of what the slot holds.
-    ``embedding_size`` is the length of vectors. ``generates`` False: the model gives vectors and
-    writes no text."""
+    ``generates`` False: the model gives vectors and no text, and only `Backend.vocabulary` and
+    `Backend.embedder` are of use."""
 
     context: int
     slots: int
@@ -29,7 +28,6 @@ class Facts:
     can_cut: bool
     architecture: str
     parameters: int
-    embedding_size: int = 0
     generates: bool = True
 
 
@@ -54,12 +52,27 @@ class Decoded(enum.Enum):
     FATAL = "fatal error"  # part of the batch may be in memory
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive tokens of one input, the first at ``start``; with the ``last`` of them the
+    input is complete. ``sequence`` tells the inputs apart until then."""
+
+    sequence: int
+    start: int
+    tokens: Sequence[int]
+    last: bool
+
+
 class LoadError(Exception):
     """The model can't be loaded with these settings; the message names the reason."""
 
 
 class BadParameters(ValueError):
     """A request asks for what this model can't do; the message says what, for its sender."""
+
+
+class ComputeError(Exception):
+    """The library could not compute this; the message says why, in a few words."""
 
 
 class Vocabulary(Protocol):
@@ -93,6 +106,10 @@ class Vocabulary(Protocol):
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Tokens without BOS or EOS. ``special`` lets text become control tokens."""
+        ...
+
+    def enclosed(self, tokens: Sequence[int]) -> list[int]:
+        """Tokens of a whole text between those that the model expects around one (BOS, EOS)."""
         ...
 
     def piece(self, token: int) -> bytes:
@@ -145,6 +162,32 @@ class Sampler(Protocol):
     def close(self) -> None: ...
 
 
+class Embedder(Protocol):
+    """Vectors of whole texts, as the model pools them (mean where it does not say). ``size`` is
+    the numbers in a vector, ``limit`` the most tokens of an input, ``rows`` and ``sequences``
+    the most tokens and inputs of one call. ``splits``: an input may come in pieces."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def sequences(self) -> int: ...
+    @property
+    def splits(self) -> bool: ...
+
+    def compute(self, pieces: Sequence[Piece]) -> list[bytes]:
+        """The vector of each piece that is the last of its input: ``size`` little-endian
+        float32, of length 1. Raises `ComputeError`; the caller must `clear` then."""
+        ...
+
+    def clear(self) -> None:
+        """Forgets inputs that are not complete."""
+        ...
+
+
 class Backend(Protocol):
     @property
     def facts(self) -> Facts: ...
@@ -153,16 +196,13 @@ class Backend(Protocol):
     @property
     def memory(self) -> Memory: ...
     @property
+    def embedder(self) -> Embedder: ...
+    @property
     def template(self) -> str | None:
         """The chat template that came with the model."""
         ...
 
     def decode(self, chunks: Sequence[Chunk]) -> Decoded: ...
-
-    def embed(self, tokens: Sequence[int]) -> array[float]:
-        """The L2-normalised vector of a text. Raises RuntimeError, or `LoadError` at the first
-        call."""
-        ...
 
     def grammar(self, schema: dict[str, Any]) -> str:
         """GBNF of what a JSON schema allows. Raises `BadParameters`."""

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from chatsite.engine import embedding, frames
-from chatsite.engine.backend import Backend, BadParameters
+from chatsite.engine import frames
+from chatsite.engine.backend import BadParameters
+from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.loop import Item
 from chatsite.engine.messages import Cancel, Embed, Failed, Generate, Load, Shutdown
 from chatsite.engine.prompt import ContextExceeded, PromptBuilder
@@ -24,21 +25,21 @@ log = logging.getLogger(__name__)
 
 class Intake(threading.Thread):
     """Fills ``inbox`` from ``descriptor`` until `Shutdown` or the end of the pipe, then puts
-    None. A frame that can't be read ends it too: the host would not speak so."""
+    None. A frame that can't be read ends it too: the host would not speak so. Without
+    ``prompts`` the model writes no text."""
 
     def __init__(
         self,
         descriptor: int,
-        prompts: PromptBuilder,
-        backend: Backend,
+        prompts: PromptBuilder | None,
+        embeds: EmbedBuilder,
         inbox: SimpleQueue[Item],
         clock: Callable[[], float],
     ) -> None:
         super().__init__(name="intake", daemon=True)
         self._descriptor = descriptor
         self._prompts = prompts
-        self._vocabulary = backend.vocabulary
-        self._facts = backend.facts
+        self._embeds = embeds
         self._inbox = inbox
         self._clock = clock
 
@@ -46,10 +47,8 @@ class Intake(threading.Thread):
         try:
             while (frame := frames.read_frame(self._descriptor)) is not None:
                 match frame:
-                    case Generate():
+                    case Generate() | Embed():
                         self._inbox.put(self._prepare(frame))
-                    case Embed():
-                        self._inbox.put(self._prepare_embed(frame))
                     case Cancel():
                         self._inbox.put(frame)
                     case Shutdown():
@@ -61,21 +60,16 @@ class Intake(threading.Thread):
         finally:
             self._inbox.put(None)
 
-    def _prepare(self, request: Generate) -> Item:
+    def _prepare(self, request: Generate | Embed) -> Item:
         arrived = self._clock()
-        if not self._facts.generates:
-            text = "this model gives embeddings and writes no text; choose another one"
-            return Failed(request.id, "request_refused", text)
-        return self._checked(request, lambda: self._prompts.prepare(request, arrived))
-
-    def _prepare_embed(self, request: Embed) -> Item:
-        return self._checked(
-            request, lambda: embedding.prepare(request, self._vocabulary, self._facts.context)
-        )
-
-    def _checked(self, request: Generate | Embed, prepare: Callable[[], Item]) -> Item:
         try:
-            return prepare()
+            if isinstance(request, Embed):
+                return self._embeds.prepare(request, arrived)
+            if self._prompts is None:
+                raise BadParameters(
+                    "this model gives embeddings and writes no text; choose another one"
+                )
+            return self._prompts.prepare(request, arrived)
         except ContextExceeded as error:
             return Failed(request.id, "context_length_exceeded", str(error), error.details)
         except BadParameters as error:
@@ -84,4 +78,4 @@ class Intake(threading.Thread):
             return Failed(request.id, "request_refused", f"The model's chat template: {error}")
         except Exception as error:
             log.exception("request %s can't be prepared", request.id)
-            return Failed(request.id, "engine_error", f"The prompt can't be prepared: {error!r}")
+            return Failed(request.id, "engine_error", f"The request can't be prepared: {error!r}")

@@ -1,58 +1,166 @@
-"""Embeddings on llama.cpp, in a context of their own beside the one that writes."""
+"""Vectors of texts from llama.cpp, in a context of their own beside the one that writes.
+
+Models that read from left to right give a vector per token here and are pooled by us, piece by
+piece, so that a long text never holds up running answers. Models that look at a text as a whole
+(BERT and its kin) compute it at once, and llama.cpp pools.
+"""
 
 from __future__ import annotations
 
-import ctypes
-from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import llama_cpp
 import numpy as np
+from numpy.typing import NDArray
 
-from chatsite.engine.backend import LoadError
-from chatsite.engine.messages import Tuning
+from chatsite.engine.backend import Chunk, ComputeError, LoadError, Piece
+from chatsite.engine.llama_batch import LlamaBatch
+from chatsite.engine.llama_model import metadata
+from chatsite.engine.messages import Load
 
 lib: Any = llama_cpp.llama_cpp
 
+_NONE, _MEAN, _FIRST, _LAST, _RANK = (
+    lib.LLAMA_POOLING_TYPE_NONE,
+    lib.LLAMA_POOLING_TYPE_MEAN,
+    lib.LLAMA_POOLING_TYPE_CLS,
+    lib.LLAMA_POOLING_TYPE_LAST,
+    lib.LLAMA_POOLING_TYPE_RANK,
+)
+# A writing model lends memory to this on the side.
+_MOST_BESIDE: Final = 2048
+# Without flash attention the scores of all pairs of tokens are in memory at once.
+_MOST_WHOLE: Final = 2048
+_SEQUENCES: Final = 64
+# llama.cpp keeps the logits of every row, though nobody asks for them.
+_LOGITS_BYTES: Final = 64 << 20
+_MIN_ROWS, _MAX_ROWS = 32, 512
+
 
 class LlamaEmbedder:
-    """Pools as the model says, else by the mean of its tokens. ``context`` tokens per input.
-    Raises `LoadError` when there is no memory for it."""
+    """The `Embedder` of a loaded model. ``alone``: the model is for vectors only. The context is
+    made when it is first needed. Raises `LoadError` for a reranker, whose result is a score."""
 
-    def __init__(self, model: int, tuning: Tuning, context: int) -> None:
+    def __init__(self, model: int, load: Load, vocabulary: int) -> None:
+        architecture = metadata(model, "general.architecture")
+        pooling = int(metadata(model, f"{architecture}.pooling_type") or _NONE)
+        if pooling == _RANK:
+            raise LoadError("the model is a reranker: it gives neither text nor vectors")
+        causal = metadata(model, f"{architecture}.attention.causal") != "false"
+        self._encodes = bool(lib.llama_model_has_encoder(model))
+        self._model = model
+        self._load = load
+        self._pooling = pooling or _MEAN
+        self.alone = self._encodes or pooling != _NONE or not causal
+        self.splits = causal and not self._encodes
         self.size = int(lib.llama_model_n_embd_out(model))
-        params = lib.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = context
-        params.n_seq_max = 1
-        params.n_threads = params.n_threads_batch = tuning.threads
-        params.embeddings = True
-        params.no_perf = True
-        self._context = self._open(model, params)
-        if lib.llama_pooling_type(self._context) == lib.LLAMA_POOLING_TYPE_NONE:
-            lib.llama_free(self._context)
-            params.pooling_type = lib.LLAMA_POOLING_TYPE_MEAN
-            self._context = self._open(model, params)
-        self._memory = lib.llama_get_memory(self._context)
+        trained = int(lib.llama_model_n_ctx_train(model))
+        self.limit = min(load.context, trained) if trained > 0 else load.context
+        if self.splits:
+            rows = min(_LOGITS_BYTES // (4 * vocabulary), _MAX_ROWS)
+            self.rows = max(_MIN_ROWS, rows // _MIN_ROWS * _MIN_ROWS)
+            if not self.alone:
+                self.limit = min(self.limit, _MOST_BESIDE)
+        else:
+            if not load.tuning.flash_attention:
+                self.limit = min(self.limit, _MOST_WHOLE)
+            self.rows = max(_MAX_ROWS, self.limit)
+        one_state = lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
+        self.sequences = 1 if one_state else _SEQUENCES
+        self._context: int | None = None
+        self._memory: Any = None
+        self._batch = LlamaBatch(self.rows)
+        self._sums: dict[int, NDArray[np.float64]] = {}
 
-    def embed(self, tokens: Sequence[int]) -> array[float]:
-        """The L2-normalised vector, of float32. Raises RuntimeError when it can't be computed."""
-        if self._memory:
+    def open(self) -> int:
+        """Makes the context, which stays this object's. Raises `LoadError`."""
+        if self._context is None:
+            self._context = self._make_context()
+            self._memory = lib.llama_get_memory(self._context)
+        return self._context
+
+    def compute(self, pieces: Sequence[Piece]) -> list[bytes]:
+        try:
+            context = self.open()
+        except LoadError as error:
+            raise ComputeError(str(error)) from error
+        chunks = [Chunk(p.sequence, p.start, p.tokens, len(p.tokens)) for p in pieces]
+        code = self._batch.decode(context, chunks, encode=self._encodes)
+        if code != 0:
+            raise ComputeError(f"llama.cpp returned {code}")
+        if self.splits:
+            vectors = self._pool(context, pieces)
+        else:
+            vectors = [self._pooled(context, piece.sequence) for piece in pieces]
+        for piece in pieces:
+            if piece.last and self._memory:
+                lib.llama_memory_seq_rm(self._memory, piece.sequence, -1, -1)
+        return [_unit(vector) for vector in vectors]
+
+    def clear(self) -> None:
+        self._sums.clear()
+        if self._context is not None and self._memory:
             lib.llama_memory_clear(self._memory, True)
-        held = (lib.llama_token * len(tokens))(*tokens)  # llama.cpp only points to it
-        code = lib.llama_decode(self._context, lib.llama_batch_get_one(held, len(tokens)))
-        found = lib.llama_get_embeddings_seq(self._context, 0)
-        if code != 0 or not found:
-            raise RuntimeError(f"llama.cpp gave no embedding (code {code})")
-        vector = np.ctypeslib.as_array(found, shape=(self.size,)).astype(np.float32)
-        length = float(np.linalg.norm(vector))
-        return array("f", (vector / length if length else vector).tobytes())
 
     def close(self) -> None:
-        lib.llama_free(self._context)
+        if self._context is not None:
+            lib.llama_free(self._context)
+            self._context = None
 
-    def _open(self, model: int, params: Any) -> int:
-        context = lib.llama_init_from_model(model, params)
+    def _pool(self, context: int, pieces: Sequence[Piece]) -> list[NDArray[np.float64]]:
+        rows = sum(len(piece.tokens) for piece in pieces)
+        pointer = lib.llama_get_embeddings(context)
+        states = np.ctypeslib.as_array(pointer, shape=(rows, self.size))
+        vectors, row = [], 0
+        for piece in pieces:
+            mine = states[row : row + len(piece.tokens)]
+            row += len(piece.tokens)
+            before = self._sums.pop(piece.sequence, None)
+            if self._pooling == _LAST:
+                now = mine[-1].astype(np.float64)
+            elif self._pooling == _FIRST:
+                now = mine[0].astype(np.float64) if before is None else before
+            else:  # the length of a sum is made 1, as that of a mean would be
+                now = mine.sum(axis=0, dtype=np.float64)
+                now = now if before is None else now + before
+            if piece.last:
+                vectors.append(now)
+            else:
+                self._sums[piece.sequence] = now
+        return vectors
+
+    def _pooled(self, context: int, sequence: int) -> NDArray[np.float64]:
+        pointer = lib.llama_get_embeddings_seq(context, sequence)
+        if not pointer:
+            raise ComputeError("llama.cpp gave no vector")
+        return np.ctypeslib.as_array(pointer, shape=(self.size,)).astype(np.float64)
+
+    def _make_context(self) -> int:
+        tuning = self._load.tuning
+        params = lib.llama_context_default_params()
+        params.embeddings = True
+        params.pooling_type = _NONE if self.splits else self._pooling
+        # Beside an input that is there in part, a batch of others.
+        params.n_ctx = self.limit + self.rows if self.splits else self.rows
+        params.n_batch = params.n_ubatch = self.rows
+        params.n_seq_max = self.sequences
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = tuning.threads
+        params.flash_attn_type = (
+            lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if tuning.flash_attention
+            else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        params.no_perf = True
+        context = lib.llama_init_from_model(self._model, params)
         if not context:
-            raise LoadError("no memory to compute embeddings")
-        return int(ctypes.cast(context, ctypes.c_void_p).value or 0)
+            raise LoadError(f"no memory for vectors of {self.limit} tokens")
+        return int(context)
+
+
+def _unit(vector: NDArray[np.float64]) -> bytes:
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length) or length == 0:
+        raise ComputeError("the vector is not finite")
+    return (vector / length).astype("<f4").tobytes()

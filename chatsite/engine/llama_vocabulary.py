@@ -35,6 +35,10 @@ class LlamaVocabulary:
         self.ends = frozenset(ends)
         self.controls: Mapping[str, int] = controls
         self._pieces: dict[int, bytes] = {}
+        bare, whole = (self._tokenize("a", special=False, enclose=e) for e in (False, True))
+        # SentencePiece, BPE and WordPiece differ in what they put around a text, and where.
+        before = next((at for at in range(len(whole)) if whole[at:][: len(bare)] == bare), 0)
+        self._around = whole[:before], whole[before + len(bare) :]
         fills = (lib.llama_vocab_fim_pre, lib.llama_vocab_fim_suf, lib.llama_vocab_fim_mid)
         infill = [int(fill(vocab)) for fill in fills]
         self.infill = (infill[0], infill[1], infill[2]) if min(infill) >= 0 else None
@@ -44,14 +48,20 @@ class LlamaVocabulary:
             if text in self.controls:
                 self._pieces[self.controls[text]] = text.encode()
 
+    def enclosed(self, tokens: Sequence[int]) -> list[int]:
+        return [*self._around[0], *tokens, *self._around[1]]
+
     def tokenize(self, text: str, *, special: bool) -> list[int]:
+        return self._tokenize(text, special=special, enclose=False)
+
+    def _tokenize(self, text: str, *, special: bool, enclose: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         # A token is a byte at least, but for a blank that some vocabularies put in front.
         # Powers of two: ctypes makes a new type for each length.
         room = 1 << (len(data) + 8).bit_length()
         while True:
             tokens = (lib.llama_token * room)()
-            count = lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, special)
+            count = lib.llama_tokenize(self._vocab, data, len(data), tokens, room, enclose, special)
             if count >= 0:
                 return tokens[:count]  # type: ignore[no-any-return]
             room = 1 << (-count).bit_length()

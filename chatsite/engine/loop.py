@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 
 from chatsite.engine.backend import Backend, BadParameters, Chunk, Decoded
 from chatsite.engine.counters import Counters
-from chatsite.engine.embedding import EmbedQueue, EmbedWork
+from chatsite.engine.embedding import EmbedJob, EmbedQueue
 from chatsite.engine.guesser import Guesser
 from chatsite.engine.messages import (
     Cancel,
@@ -27,6 +27,7 @@ from chatsite.engine.scheduler import Part, Scheduler
 from chatsite.engine.sequence import Sampled, Sequence
 from chatsite.engine.slots import SlotPool, usable
 from chatsite.engine.speed import SpeedMeter
+from chatsite.engine.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ MAX_FAULTS = 3
 WORTH_WAITING = 64
 
 # What the reader thread hands over; None is the end.
-Item = Prompt | EmbedWork | Cancel | Failed | None
+Item = Prompt | EmbedJob | Cancel | Failed | None
 
 
 class Engine:
@@ -56,6 +57,7 @@ class Engine:
         self._emit_frame = emit
         self._clock = clock
         self._context = facts.context
+        self._step_target_ms = step_target_ms
         tier = RamTier(cache_bytes)
         self._slots = SlotPool(backend.memory, facts.slots, can_cut=facts.can_cut, tier=tier)
         self._scheduler = Scheduler(max_rows=facts.max_rows, step_target_ms=step_target_ms)
@@ -63,7 +65,7 @@ class Engine:
         self._counters = Counters()
         self._sequences: dict[str, Sequence] = {}
         self._guesser = Guesser(backend, self._scheduler, self._slots, self._speed)
-        self.embeddings = EmbedQueue(backend, emit)
+        self._embedding = EmbedQueue(backend.embedder, emit, clock)
         self._short_of_memory = False
 
     def run(self, inbox: SimpleQueue[Item]) -> None:
@@ -80,14 +82,17 @@ class Engine:
             self._emit(sampled)
             self._guesser.settle(sampled, self._sequences)
             self._counters.count(sampled)
-        self.embeddings.step()
+        if not self._embedding.idle:
+            # Beside answers, vectors get as much time as those took.
+            spent_ms = (self._clock() - began) * 1e3
+            self._embedding.step(spent_ms if parts else self._step_target_ms)
         self._tell()
 
     # Requests.
 
     @property
     def idle(self) -> bool:
-        return self._scheduler.idle and self.embeddings.idle
+        return self._scheduler.idle and self._embedding.idle
 
     def submit(self, prompt: Prompt) -> None:
         if prompt.id in self._sequences:
@@ -98,27 +103,19 @@ class Engine:
         if sequence.full(self._context):  # by the text of an earlier attempt
             self._finish(sequence, "length")
 
+    def embed(self, job: EmbedJob) -> None:
+        self._embedding.submit(job)
+
     def cancel(self, id: str) -> None:
         """Between steps: the slot is free for the next one. Text that was held back is sent."""
+        self._embedding.cancel(id)
         if sequence := self._sequences.get(id):
             if delta := sequence.delta(sequence.text.flush(cut=True), last=True):
                 self._emit_frame(Step((delta,)))
             self._finish(sequence, "cancelled")
 
     def warm_up(self) -> None:
-        """Computes a little, so that the first request finds weights in memory and speeds
-        known, and a build that can't compute fails before it is called loaded."""
-        tokens = min(48, self._context // 4)
-        sample = self._backend.vocabulary.tokenize("The quick brown fox. " * 20, special=False)
-        for start, count, sequences in ((0, tokens, 0), (tokens, tokens, 0), (tokens * 2, 1, 1)):
-            began = self._clock()
-            chunk = Chunk(0, start, sample[:count], 1)
-            if (outcome := self._backend.decode([chunk])) is not Decoded.OK:
-                raise RuntimeError(f"the first computation failed: {outcome.value}")
-            if start:
-                prefilled = 0 if sequences else len(chunk.tokens)
-                self._speed.record(sequences, prefilled, (self._clock() - began) * 1e3)
-        self._backend.memory.clear(0)
+        warm_up(self._backend, self._speed, self._clock)
 
     def _receive(self, inbox: SimpleQueue[Item]) -> bool:
         """Takes all that arrived; blocks for it when there is nothing to compute."""
@@ -130,10 +127,9 @@ class Engine:
             match item:
                 case Prompt():
                     self.submit(item)
-                case EmbedWork():
-                    self.embeddings.add(item)
+                case EmbedJob():
+                    self.embed(item)
                 case Cancel():
-                    self.embeddings.drop(item.id)
                     self.cancel(item.id)
                 case Failed():
                     self._emit_frame(item)

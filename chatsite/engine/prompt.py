@@ -38,8 +38,8 @@ _NO_OPTIONS = PromptOptions()
 
 
 class ContextExceeded(Exception):
-    def __init__(self, prompt_tokens: int, context: int) -> None:
-        super().__init__(f"the prompt has {prompt_tokens} tokens, the context holds {context}")
+    def __init__(self, prompt_tokens: int, context: int, what: str = "the prompt") -> None:
+        super().__init__(f"{what} has {prompt_tokens} tokens, the context holds {context}")
         self.details = {"prompt_tokens": prompt_tokens, "context": context}
 
 

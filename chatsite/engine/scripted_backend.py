@@ -20,6 +20,10 @@ directives of its own; any other file, or none, is taken too:
 ``@load-fail``     loading fails
 ``@load-crash``    loading aborts the process
 ``@forgetful``     memory can't be cut, as in recurrent models
+``@embeds``        the model gives vectors only, no text
+
+Vectors of texts have 64 numbers, each counting the words that fall to it, and length 1, so equal
+words make them alike. An input with ``@embed-fail`` can't be computed.
 
 Tokens are words with the blanks before them; other bytes than ASCII are a token each, so that
 characters cross tokens. Sampling parameters other than ``ignore_eos`` (which makes the answer
@@ -30,12 +34,10 @@ below 2**20, and a grammar must mention ``root``. Nothing sleeps that was not as
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import threading
 import time
-import zlib
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,12 +46,12 @@ from typing import Any
 
 from chatsite.engine.backend import BadParameters, Chunk, Decoded, Facts, LoadError
 from chatsite.engine.messages import Load, SamplingParams, TokenLogprob
+from chatsite.engine.scripted_embedder import ScriptedEmbedder
 from chatsite.engine.template import CHATML
 
 _START, _END = 256, 257
 _FIRST_WORD = 1024
 _TOKENS = 1 << 20
-_VECTOR = 64
 _CONTROLS = {"<|im_start|>": _START, "<|im_end|>": _END}
 _CONTROL_TOKENS = frozenset(_CONTROLS.values())
 _SPLIT = re.compile(r"(<\|im_(?:start|end)\|>)")
@@ -94,6 +96,9 @@ class ScriptedVocabulary:
         if token < 256:
             return bytes((token,))
         return self._pieces[token - _FIRST_WORD] if token >= _FIRST_WORD else b""
+
+    def enclosed(self, tokens: Sequence[int]) -> list[int]:
+        return list(tokens)
 
     def text(self, tokens: Sequence[int]) -> str:
         return b"".join(map(self.piece, tokens)).decode(errors="replace")
@@ -207,9 +212,10 @@ class ScriptedBackend:
             can_cut=can_cut,
             architecture="scripted",
             parameters=1,
-            embedding_size=_VECTOR,
+            generates="embeds" not in directives,
         )
         self.vocabulary = ScriptedVocabulary()
+        self.embedder = ScriptedEmbedder(self.vocabulary, self.facts.context)
         self.memory = ScriptedMemory(load.slots, can_cut)
         # Slot of each row of the last decode, and what the slot holds up to it.
         self._rows: list[tuple[int, int]] = []
@@ -237,14 +243,6 @@ class ScriptedBackend:
         if delay := max(delays, default=0):
             time.sleep(delay / 1e3)
         return Decoded.OK
-
-    def embed(self, tokens: Sequence[int]) -> array[float]:
-        """Counts words by their numbers: texts with common words point the same way."""
-        counts = [0.0] * _VECTOR
-        for token in tokens:
-            counts[zlib.crc32(self.vocabulary.piece(token).strip()) % _VECTOR] += 1.0
-        length = math.sqrt(sum(count * count for count in counts))
-        return array("f", [count / length for count in counts])
 
     def grammar(self, schema: dict[str, Any]) -> str:
         return "root ::= [^x]*"

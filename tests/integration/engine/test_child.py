@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,69 +14,13 @@ from chatsite.engine import autotune, frames, spawn
 from chatsite.engine.client import EngineClient, EngineGone, EngineLoadFailed
 from chatsite.engine.messages import (
     Cancel,
-    ChatMessage,
     Failed,
     Finished,
-    Generate,
-    Load,
     SamplingParams,
     Started,
     Step,
-    Tuning,
 )
-
-PLAIN = Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
-MakeClient = Callable[..., Awaitable[EngineClient]]
-
-
-def load(path: str = "/nowhere", slots: int = 4, context: int = 512) -> Load:
-    return Load("scripted", path, PLAIN, context=context, slots=slots, step_target_ms=200)
-
-
-def ask(id: str, text: str, owner: str = "ann", **options: object) -> Generate:
-    return Generate(id, owner, (ChatMessage("user", text),), **options)  # type: ignore[arg-type]
-
-
-def of_process(client: EngineClient, name: str) -> str:
-    return Path(f"/proc/{client.pid}/{name}").read_text()
-
-
-async def answer(client: EngineClient, id: str) -> tuple[str, Finished | Failed | None]:
-    """Text and end of a request; None when the child ended first."""
-    text = ""
-    async for frame in client:
-        match frame:
-            case Step(deltas):
-                text += "".join(delta.text for delta in deltas if delta.id == id)
-            case Finished() | Failed() if frame.id == id:
-                return text, frame
-    return text, None
-
-
-@pytest.fixture
-async def clients() -> AsyncIterator[list[EngineClient]]:
-    made: list[EngineClient] = []
-    yield made
-    for client in made:
-        await client.stop()
-
-
-@pytest.fixture
-async def client(clients: list[EngineClient]) -> EngineClient:
-    client = EngineClient("scripted", backend="scripted")
-    clients.append(client)
-    await client.start(load())
-    return client
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Callable[[str], str]:
-    def write(directives: str) -> str:
-        path = tmp_path / "model"
-        path.write_text(f"scripted\n{directives}\n")
-        return str(path)
-
-    return write
+from tests.support.children import PLAIN, answer, ask, load, of_process
 
 
 async def test_an_answer_comes_over_the_pipe(client):

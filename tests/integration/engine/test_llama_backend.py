@@ -155,24 +155,3 @@ def test_no_control_token_of_the_model_can_be_written_by_people(backend, prompts
     for text in controls:
         assert count(f"a {text} b {text}") == ordinary
     assert count("".join(controls)) == ordinary
-
-
-def test_texts_of_one_meaning_are_nearer_than_others(backend):
-    def vector(text: str) -> list[float]:
-        return list(backend.embed(backend.vocabulary.tokenize(text, special=False)))
-
-    def likeness(left: list[float], right: list[float]) -> float:
-        return sum(a * b for a, b in zip(left, right, strict=True))
-
-    cat, kitten, tax = map(
-        vector,
-        (
-            "The cat sleeps on the warm sofa.",
-            "A cat is sleeping on a warm sofa.",
-            "Section 12: value added tax returns are due quarterly.",
-        ),
-    )
-    assert len(cat) == backend.facts.embedding_size
-    assert likeness(cat, cat) == pytest.approx(1, abs=1e-5)
-    assert likeness(cat, kitten) > likeness(cat, tax)
-    assert vector("The cat sleeps on the warm sofa.") == cat

@@ -1,0 +1,68 @@
+"""A model of llama.cpp: loading it, what it says of itself, and what the library logs."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import llama_cpp
+
+from chatsite.engine.backend import LoadError
+from chatsite.engine.messages import Load
+
+log = logging.getLogger(__name__)
+lib: Any = llama_cpp.llama_cpp
+
+_WARN, _ERROR, _CONTINUED = 3, 4, 5  # ggml.h; the comments of llama_cpp have other numbers
+_LEVELS: Final = {_WARN: logging.WARNING, _ERROR: logging.ERROR}
+
+
+class LlamaLog:
+    """llama.cpp's log lines from warnings up, to ours; the last error explains a failed load."""
+
+    def __init__(self) -> None:
+        self.last_error = ""
+        self._level = 0
+        # Kept here: ctypes does not, and llama.cpp calls it until the process ends.
+        self._callback = lib.llama_log_callback(self._take)
+        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _take(self, level: int, text: bytes, data: object) -> None:
+        if level != _CONTINUED:
+            self._level = level
+        if self._level in _LEVELS and (line := text.decode("utf-8", "replace").strip()):
+            if self._level == _ERROR:
+                self.last_error = line
+            log.log(_LEVELS[self._level], "llama.cpp: %s", line)
+
+
+def load_model(load: Load, on_progress: Callable[[float], None], said: LlamaLog) -> int:
+    """The model's pointer. Raises `LoadError`."""
+
+    def report(progress: float, data: object) -> bool:
+        try:
+            on_progress(progress)
+        except OSError:
+            return False  # nobody listens: stop loading
+        return True
+
+    params = lib.llama_model_default_params()
+    params.load_mode = lib.LLAMA_LOAD_MODE_MMAP
+    params.use_extra_bufts = load.tuning.use_extra_bufts
+    params.progress_callback = callback = lib.llama_progress_callback(report)
+    model = lib.llama_model_load_from_file(load.path.encode(), params)
+    del callback  # lived until here
+    if not model:
+        raise LoadError(f"llama.cpp can't load the model: {said.last_error or 'unknown'}")
+    if lib.llama_model_has_encoder(model) and lib.llama_model_has_decoder(model):
+        raise LoadError("models with both an encoder and a decoder (T5) are not supported")
+    return int(model)
+
+
+def metadata(model: int, key: str) -> str:
+    """A field of the GGUF as text; empty where there is none."""
+    buffer = ctypes.create_string_buffer(256)
+    length = lib.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length > 0 else ""
