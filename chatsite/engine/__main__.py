@@ -92,7 +92,7 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
     )
     embeds = EmbedBuilder(vocabulary, backend.embedder)
     writer = prompts if facts.generates else None
-    Intake(frames_in, writer, embeds, inbox, time.perf_counter).start()
+    Intake(frames_in, writer, embeds, backend.check, inbox, time.perf_counter).start()
     engine.run(inbox)
     backend.close()
     return 0

@@ -1,7 +1,8 @@
 """What the engine needs of an inference library: vocabulary, KV memory, decode, sampling.
 
 `llama_backend.py` is the real one; `scripted_backend.py` stands in for it in tests. All of it
-is called from the engine's one thread, `Vocabulary` from the reader thread as well.
+is called from the engine's one thread; `Vocabulary`, `check` and `grammar` from the reader thread
+as well.
 """
 
 from __future__ import annotations
@@ -203,6 +204,11 @@ class Backend(Protocol):
         ...
 
     def decode(self, chunks: Sequence[Chunk]) -> Decoded: ...
+
+    def check(self, params: SamplingParams) -> None:
+        """What is slow about making a sampler, so that `sampler` is quick: on the reader
+        thread. Raises `BadParameters`."""
+        ...
 
     def grammar(self, schema: dict[str, Any]) -> str:
         """GBNF of what a JSON schema allows. Raises `BadParameters`."""

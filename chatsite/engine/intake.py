@@ -16,7 +16,7 @@ from chatsite.engine import frames
 from chatsite.engine.backend import BadParameters
 from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.loop import Item
-from chatsite.engine.messages import Cancel, Embed, Failed, Generate, Load, Shutdown
+from chatsite.engine.messages import Cancel, Embed, Failed, Generate, Load, SamplingParams, Shutdown
 from chatsite.engine.prompt import ContextExceeded, PromptBuilder
 from chatsite.engine.template import TemplateError
 
@@ -33,6 +33,7 @@ class Intake(threading.Thread):
         descriptor: int,
         prompts: PromptBuilder | None,
         embeds: EmbedBuilder,
+        check: Callable[[SamplingParams], None],
         inbox: SimpleQueue[Item],
         clock: Callable[[], float],
     ) -> None:
@@ -40,6 +41,7 @@ class Intake(threading.Thread):
         self._descriptor = descriptor
         self._prompts = prompts
         self._embeds = embeds
+        self._check = check
         self._inbox = inbox
         self._clock = clock
 
@@ -69,7 +71,9 @@ class Intake(threading.Thread):
                 raise BadParameters(
                     "this model gives embeddings and writes no text; choose another one"
                 )
-            return self._prompts.prepare(request, arrived)
+            prompt = self._prompts.prepare(request, arrived)
+            self._check(prompt.params)
+            return prompt
         except ContextExceeded as error:
             return Failed(request.id, "context_length_exceeded", str(error), error.details)
         except BadParameters as error:

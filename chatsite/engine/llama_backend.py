@@ -18,11 +18,12 @@ import numpy as np
 from chatsite.engine.backend import Chunk, Decoded, Facts, LoadError
 from chatsite.engine.llama_batch import LlamaBatch
 from chatsite.engine.llama_embedder import LlamaEmbedder
-from chatsite.engine.llama_grammar import schema_to_gbnf
 from chatsite.engine.llama_model import LlamaLog, load_model, metadata
 from chatsite.engine.llama_sampler import LlamaSampler
 from chatsite.engine.llama_vocabulary import LlamaVocabulary
 from chatsite.engine.messages import Load, SamplingParams
+from chatsite.engine.schema_grammar import to_gbnf
+from chatsite.engine.token_grammar import TokenTexts, automaton_of
 
 lib: Any = llama_cpp.llama_cpp
 
@@ -87,6 +88,7 @@ class LlamaBackend:
         lib.llama_backend_init()
         self._model = load_model(load, on_progress, self._log)
         self.vocabulary = LlamaVocabulary(self._model)
+        self._texts = TokenTexts(self.vocabulary)
         self.embedder = LlamaEmbedder(self._model, load, self.vocabulary.size)
         generates = not self.embedder.alone
         self._context = self._make_context(load) if generates else self.embedder.open()
@@ -111,8 +113,11 @@ class LlamaBackend:
     def decode(self, chunks: Sequence[Chunk]) -> Decoded:
         return _CODES.get(self._batch.decode(self._context, chunks), Decoded.FATAL)
 
+    def check(self, params: SamplingParams) -> None:
+        automaton_of(params)
+
     def grammar(self, schema: dict[str, Any]) -> str:
-        return schema_to_gbnf(schema)
+        return to_gbnf(schema)
 
     def sampler(
         self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int]
@@ -121,6 +126,7 @@ class LlamaBackend:
             self._context,
             params,
             vocabulary=self.vocabulary,
+            texts=self._texts,
             window=self.facts.context,
             prompt=prompt,
             answer=answer,

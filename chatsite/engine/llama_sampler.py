@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chatsite.engine.backend import BadParameters
-from chatsite.engine.llama_grammar import LlamaGrammar
 from chatsite.engine.llama_vocabulary import LlamaVocabulary
 from chatsite.engine.messages import SamplingParams, TokenLogprob
+from chatsite.engine.token_grammar import TokenGrammar, TokenTexts, automaton_of
 
 lib: Any = llama_cpp.llama_cpp
 
@@ -48,6 +48,7 @@ class LlamaSampler:
         params: SamplingParams,
         *,
         vocabulary: LlamaVocabulary,
+        texts: TokenTexts,
         window: int,
         prompt: Sequence[int],
         answer: Sequence[int],
@@ -60,7 +61,10 @@ class LlamaSampler:
         self._window = _penalty_window(params, window)
         self._recent = [*prompt, *answer][-self._window :] if self._window else []
         self._biased = _bias(params, vocabulary.size)
-        self._grammar = LlamaGrammar.of(params, vocabulary, answer)
+        automaton = automaton_of(params)
+        self._grammar = (
+            TokenGrammar(automaton, vocabulary, texts, answer) if automaton is not None else None
+        )
         self._chain = _chain(params)
 
     def sample(self, row: int) -> int:
@@ -96,8 +100,6 @@ class LlamaSampler:
         )
 
     def close(self) -> None:
-        if self._grammar is not None:
-            self._grammar.close()
         if self._chain:
             lib.llama_sampler_free(self._chain)
             self._chain = None

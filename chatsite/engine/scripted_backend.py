@@ -27,9 +27,9 @@ words make them alike. An input with ``@embed-fail`` can't be computed.
 
 Tokens are words with the blanks before them; other bytes than ASCII are a token each, so that
 characters cross tokens. Sampling parameters other than ``ignore_eos`` (which makes the answer
-begin again at its end) do nothing;
-log probabilities are -0.5 for each token and less by 1 for each rival, a bias may name tokens
-below 2**20, and a grammar must mention ``root``. Nothing sleeps that was not asked to.
+begin again at its end) do nothing; log probabilities are -0.5 for each token and less by 1 for
+each rival, a bias may name tokens below 2**20, and a grammar or schema is read, so that a bad one
+is refused, but not kept to. Nothing sleeps that was not asked to.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ from typing import Any
 
 from chatsite.engine.backend import BadParameters, Chunk, Decoded, Facts, LoadError
 from chatsite.engine.messages import Load, SamplingParams, TokenLogprob
+from chatsite.engine.schema_grammar import to_gbnf
 from chatsite.engine.scripted_embedder import ScriptedEmbedder
 from chatsite.engine.template import CHATML
+from chatsite.engine.token_grammar import automaton_of
 
 _START, _END = 256, 257
 _FIRST_WORD = 1024
@@ -244,16 +246,18 @@ class ScriptedBackend:
             time.sleep(delay / 1e3)
         return Decoded.OK
 
+    def check(self, params: SamplingParams) -> None:
+        automaton_of(params)
+
     def grammar(self, schema: dict[str, Any]) -> str:
-        return "root ::= [^x]*"
+        return to_gbnf(schema)
 
     def sampler(
         self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int]
     ) -> ScriptedSampler:
         if any(token >= _TOKENS for token, _ in params.logit_bias):
             raise BadParameters(f"logit_bias names a token above {_TOKENS - 1}")
-        if params.grammar and "root" not in params.grammar:
-            raise BadParameters("the grammar does not parse: it has no rule `root`")
+        automaton_of(params)
         return ScriptedSampler(self, params)
 
     def progress(self, row: int) -> tuple[Script, int]:

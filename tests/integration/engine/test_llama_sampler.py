@@ -12,8 +12,8 @@ import pytest
 
 from chatsite.engine.backend import BadParameters, Chunk
 from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.llama_grammar import schema_to_gbnf
 from chatsite.engine.messages import Load, SamplingParams, Tuning
+from chatsite.engine.schema_grammar import to_gbnf
 
 PERSON = {
     "type": "object",
@@ -87,7 +87,7 @@ def test_a_schema_made_by_a_program_can_be_followed(backend):
         "required": ["id"],
         "additionalProperties": False,
     }
-    assert "root ::=" in schema_to_gbnf(schema)
+    assert "root ::=" in to_gbnf(schema)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_schema_without_bottom_is_refused():
     for _ in range(500):
         schema = {"type": "array", "items": schema}
     with pytest.raises(BadParameters, match="deep"):
-        schema_to_gbnf(schema)
+        to_gbnf(schema)
 
 
 def test_a_grammar_goes_on_behind_text_of_an_earlier_attempt(backend):
