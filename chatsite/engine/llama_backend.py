@@ -114,7 +114,8 @@ class LlamaBackend:
         return _CODES.get(self._batch.decode(self._context, chunks), Decoded.FATAL)
 
     def check(self, params: SamplingParams) -> None:
-        automaton_of(params)
+        if automaton_of(params):
+            self._texts.prepare()
 
     def grammar(self, schema: dict[str, Any]) -> str:
         return to_gbnf(schema)

@@ -8,6 +8,7 @@ chain. What changes single logits (bias, penalties, barred ends) touches just th
 from __future__ import annotations
 
 import ctypes
+import math
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final
@@ -85,18 +86,18 @@ class LlamaSampler:
         """Of the model's own distribution, before any stage; None when nobody asked."""
         if self._params.top_logprobs is None:
             return None
-        logits = self._logits(row).astype(np.float64)
-        logits -= logits.max()
-        logs = logits - np.log(np.exp(logits).sum())
+        logits = self._logits(row)
+        highest = logits.max()
+        total = float(highest) + math.log(np.exp(logits - highest).sum(dtype=np.float64))
         count = self._params.top_logprobs
-        best = np.argpartition(logs, -count)[-count:] if count else np.empty(0, dtype=np.int64)
-        best = best[np.argsort(-logs[best])]
+        best = _likeliest(logits, count) if count else np.empty(0, dtype=np.int64)
+        best = best[np.argsort(-logits[best], kind="stable")][:count]
         piece = self._vocabulary.piece
         return TokenLogprob(
             token,
             piece(token),
-            float(logs[token]),
-            tuple((int(one), piece(int(one)), float(logs[one])) for one in best),
+            float(logits[token]) - total,
+            tuple((int(one), piece(int(one)), float(logits[one]) - total) for one in best),
         )
 
     def close(self) -> None:
@@ -134,7 +135,12 @@ class LlamaSampler:
     def _draw(self, logits: Logits) -> int:
         if not self._chain:
             return int(logits.argmax())
-        ids = self._likeliest(logits)
+        wanted = self._params.top_k
+        if wanted and wanted < len(logits):
+            ids = _likeliest(logits, wanted)
+        else:
+            reach = _NOTHING * max(1.0, self._params.temperature)
+            ids = np.flatnonzero(logits >= logits.max() - reach)
         candidates = np.empty(len(ids), dtype=_TOKEN)
         candidates["id"], candidates["logit"], candidates["p"] = ids, logits[ids], 0
         array = lib.llama_token_data_array(
@@ -143,20 +149,17 @@ class LlamaSampler:
         lib.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
 
-    def _likeliest(self, logits: Logits) -> NDArray[np.int64]:
-        """The ``top_k`` likeliest and some more, or all; unordered."""
-        wanted = self._params.top_k
-        if not wanted or wanted >= len(logits):
-            reach = _NOTHING * max(1.0, self._params.temperature)
-            return np.flatnonzero(logits >= logits.max() - reach)
-        best, reach = logits.max(), _FIRST_REACH
-        while True:
-            found = np.flatnonzero(logits >= best - reach)
-            if len(found) >= wanted:
-                return found
-            if reach > 1e4:
-                return np.flatnonzero(logits > -np.inf)
-            reach *= 2
+
+def _likeliest(logits: Logits, wanted: int) -> NDArray[np.int64]:
+    """The ``wanted`` likeliest and some more; unordered."""
+    best, reach = logits.max(), _FIRST_REACH
+    while True:
+        found = np.flatnonzero(logits >= best - reach)
+        if len(found) >= wanted:
+            return found
+        if reach > 1e4:
+            return np.flatnonzero(logits > -np.inf)
+        reach *= 2
 
 
 def _chain(params: SamplingParams) -> Any:

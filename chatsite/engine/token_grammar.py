@@ -70,6 +70,10 @@ class TokenTexts:
                 self._texts[token] = None
         return self._texts[token]
 
+    def prepare(self) -> None:
+        """Puts them in order, once: up to a second for the largest vocabularies."""
+        _ = self.ordered
+
     @functools.cached_property
     def ordered(self) -> tuple[list[str], list[int], list[int]]:
         """Texts in order, their tokens, and tokens that are pieces of characters."""

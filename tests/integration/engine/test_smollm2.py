@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,6 +244,42 @@ async def test_more_requests_than_slots_all_end(chat):
     requests = [Generate(chat.id(), f"many-{n}", FRANCE, GREEDY) for n in range(11)]
     answers = await chat.ask(*requests)
     assert all("Paris" in answer.text for answer in answers)
+
+
+async def test_hostile_grammars_end_no_child_and_hold_up_nobody(chat):
+    """Each of them keeps llama.cpp's own parser or sampler busy for ever."""
+    doubling = [f'a{n} ::= a{n + 1} "x" | a{n + 1} "y"' for n in range(40)]
+    grammars = [
+        'root ::= y root "b" | "a"\ny ::= x\nx ::= ""',
+        "\n".join(["root ::= a0", *doubling, 'a40 ::= "x"']),
+        'root ::= s\ns ::= "-" s "y" | "-" s "z" | "-"',
+    ]
+    requests = [
+        Generate(chat.id(), f"h{number}", FRANCE, SamplingParams(grammar=one, max_tokens=24))
+        for number, one in enumerate(grammars)
+    ]
+    honest = Generate(chat.id(), "honest", FRANCE, GREEDY)
+    *refused, late, answer = await asyncio.wait_for(chat.ask(*requests, honest), 60)
+    assert [one.end.code for one in refused] == ["request_refused"] * 2
+    assert isinstance(late.end, Finished)
+    assert set(late.text) <= set("-yz")
+    assert "Paris" in answer.text
+
+
+async def test_json_mode_gives_json(chat):
+    question = (SYSTEM, ChatMessage("user", "Describe a cat as a JSON object with two keys."))
+    for seed in range(4):
+        schema = {
+            "type": "object",
+            "properties": {"name": {"type": "string", "maxLength": 300}, "legs": {"enum": [4, 3]}},
+            "required": ["name", "legs"],
+        }
+        params = SamplingParams(temperature=1.2, seed=seed, max_tokens=400, json_schema=schema)
+        answer = await chat.one(question, params)
+        if answer.end.reason == "stop":
+            assert json.loads(answer.text)["legs"] in {3, 4}
+        else:
+            assert answer.text.startswith("{")
 
 
 async def test_a_file_that_is_no_model_is_refused_or_kills_only_the_child(tmp_path):
