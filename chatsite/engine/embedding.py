@@ -2,7 +2,8 @@
 
 Requests take turns, input by input, so that a question is not held up behind somebody's
 library. Inputs that fit a batch go in whole, many at once. A longer one goes in pieces, where
-the model reads from left to right; while answers run, a batch takes about as long as their step.
+the model reads from left to right. While answers run, a batch comes when their steps have taken
+as long as it will, so that they keep half of the time.
 """
 
 from __future__ import annotations
@@ -60,10 +61,16 @@ class _Work:
 
 
 class EmbedQueue:
-    """``clock`` is in seconds and only measures."""
+    """``target_ms`` bounds a batch, if an input or the least batch does not take longer;
+    ``clock`` is in seconds and only measures."""
 
     def __init__(
-        self, embedder: Embedder, emit: Callable[[ToHost], None], clock: Callable[[], float]
+        self,
+        embedder: Embedder,
+        emit: Callable[[ToHost], None],
+        *,
+        target_ms: float,
+        clock: Callable[[], float],
     ) -> None:
         self._embedder = embedder
         self._emit = emit
@@ -73,7 +80,9 @@ class EmbedQueue:
         # Goes before all others: the one input that was computed in part, or those of a batch
         # that failed.
         self._first: deque[_Work] = deque()
+        self._target_ms = target_ms
         self._tokens_per_ms = 0.0
+        self._earned_ms = 0.0  # by answers' steps since the last batch
 
     @property
     def idle(self) -> bool:
@@ -94,13 +103,18 @@ class EmbedQueue:
             usage = Usage(0, 0, 0, (self._clock() - job.arrived) * 1e3, 0.0, 0.0)
             self._emit(Finished(id, "cancelled", usage))
 
-    def step(self, target_ms: float) -> None:
-        """Computes one batch of about ``target_ms`` milliseconds, an input or `_MIN_ROWS` tokens
-        at least. Nothing when idle."""
+    def step(self, spent_ms: float | None) -> None:
+        """Computes one batch, unless answers, whose step took ``spent_ms``, must have more time
+        first; None: nobody writes. Nothing when idle."""
         if self.idle:
             return
-        rows = max(_MIN_ROWS, int(target_ms * self._tokens_per_ms))
-        rows = min(rows, self._embedder.rows)
+        self._earned_ms = min(self._target_ms, self._earned_ms + (spent_ms or 0.0))
+        target_ms = self._target_ms if spent_ms is None else self._earned_ms
+        rows = int(target_ms * self._tokens_per_ms)
+        if spent_ms is not None and rows < _MIN_ROWS and self._earned_ms < self._target_ms:
+            return
+        self._earned_ms = 0.0
+        rows = min(max(rows, _MIN_ROWS), self._embedder.rows)
         batch = self._plan(rows)
         most = rows if self._embedder.splits else self._embedder.rows
         pieces = [work.piece(most) for work in batch]

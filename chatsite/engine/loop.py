@@ -57,7 +57,6 @@ class Engine:
         self._emit_frame = emit
         self._clock = clock
         self._context = facts.context
-        self._step_target_ms = step_target_ms
         tier = RamTier(cache_bytes)
         self._slots = SlotPool(backend.memory, facts.slots, can_cut=facts.can_cut, tier=tier)
         self._scheduler = Scheduler(max_rows=facts.max_rows, step_target_ms=step_target_ms)
@@ -65,7 +64,7 @@ class Engine:
         self._counters = Counters()
         self._sequences: dict[str, Sequence] = {}
         self._guesser = Guesser(backend, self._scheduler, self._slots, self._speed)
-        self._embedding = EmbedQueue(backend.embedder, emit, clock)
+        self._embedding = EmbedQueue(backend.embedder, emit, target_ms=step_target_ms, clock=clock)
         self._short_of_memory = False
 
     def run(self, inbox: SimpleQueue[Item]) -> None:
@@ -82,10 +81,7 @@ class Engine:
             self._emit(sampled)
             self._guesser.settle(sampled, self._sequences)
             self._counters.count(sampled)
-        if not self._embedding.idle:
-            # Beside answers, vectors get as much time as those took.
-            spent_ms = (self._clock() - began) * 1e3
-            self._embedding.step(spent_ms if parts else self._step_target_ms)
+        self._embedding.step((self._clock() - began) * 1e3 if parts else None)
         self._tell()
 
     # Requests.

@@ -37,12 +37,14 @@ class Recorder(ScriptedEmbedder):
 class Queue:
     """A queue whose clock moves by a millisecond a look; every frame it emits."""
 
-    def __init__(self) -> None:
+    def __init__(self, target_ms: float = 1000) -> None:
         self.vocabulary = ScriptedVocabulary()
         self.embedder = Recorder(self.vocabulary)
         self.frames: list[ToHost] = []
         self._now = 0.0
-        self.queue = EmbedQueue(self.embedder, self.frames.append, self._clock)
+        self.queue = EmbedQueue(
+            self.embedder, self.frames.append, target_ms=target_ms, clock=self._clock
+        )
         self.builder = EmbedBuilder(self.vocabulary, self.embedder)
 
     def _clock(self) -> float:
@@ -52,11 +54,11 @@ class Queue:
     def submit(self, id: str, *inputs: str | tuple[int, ...], truncate: bool = False) -> None:
         self.queue.submit(self.builder.prepare(Embed(id, "ann", inputs, truncate), 0.0))
 
-    def finish(self, target_ms: float = 1000) -> None:
+    def finish(self) -> None:
         for _ in range(500):
             if self.queue.idle:
                 return
-            self.queue.step(target_ms)
+            self.queue.step(None)
         raise AssertionError("the queue does not come to an end")
 
     def vectors(self, id: str) -> list[tuple[float, ...]]:
@@ -67,6 +69,33 @@ class Queue:
 @pytest.fixture
 def embeds() -> Queue:
     return Queue()
+
+
+class Timed(Recorder):
+    """Takes ten milliseconds for a token, on its own clock."""
+
+    TOKEN_MS = 10
+    now = 0.0
+
+    def compute(self, pieces: Sequence[Piece]) -> list[bytes]:
+        self.now += sum(len(piece.tokens) for piece in pieces) * self.TOKEN_MS / 1e3
+        return super().compute(pieces)
+
+
+@pytest.fixture
+def timed() -> Queue:
+    queue = Queue()
+    embedder = queue.embedder = Timed(queue.vocabulary)
+    queue.queue = EmbedQueue(
+        embedder, queue.frames.append, target_ms=1000, clock=lambda: embedder.now
+    )
+    return queue
+
+
+@pytest.fixture
+def slow() -> Queue:
+    """Its batches have the least size."""
+    return Queue(target_ms=0.01)
 
 
 def test_vectors_come_in_the_order_of_the_inputs_with_length_one(embeds):
@@ -90,23 +119,23 @@ def test_short_inputs_are_computed_together(embeds):
     assert len({piece.sequence for piece in batch}) == 16
 
 
-def test_a_long_input_in_pieces_is_the_same_vector(embeds):
+def test_a_long_input_in_pieces_is_the_same_vector(slow):
     text = "one two three " * 300
-    embeds.submit("whole", text)
-    embeds.finish()
-    embeds.embedder.batches.clear()
-    embeds.submit("e", "before", text, "after")
-    embeds.finish(target_ms=0)
-    sizes = [sum(len(piece.tokens) for piece in batch) for batch in embeds.embedder.batches]
+    slow.submit("whole", text)
+    slow.finish()
+    slow.embedder.batches.clear()
+    slow.submit("e", "before", text, "after")
+    slow.finish()
+    sizes = [sum(len(piece.tokens) for piece in batch) for batch in slow.embedder.batches]
     assert max(sizes) <= 16
-    assert embeds.vectors("e")[1] == embeds.vectors("whole")[0]
+    assert slow.vectors("e")[1] == slow.vectors("whole")[0]
 
 
-def test_requests_take_turns(embeds):
-    embeds.submit("library", *["word " * 15] * 40)
-    embeds.submit("question", "what is it")
-    embeds.finish(target_ms=0)
-    assert [frame.id for frame in embeds.frames] == ["question", "library"]
+def test_requests_take_turns(slow):
+    slow.submit("library", *["word " * 15] * 40)
+    slow.submit("question", "what is it")
+    slow.finish()
+    assert [frame.id for frame in slow.frames] == ["question", "library"]
 
 
 def test_no_inputs_are_no_vectors(embeds):
@@ -130,17 +159,17 @@ def test_one_that_fails_alone_ends_its_request_and_no_other(embeds):
     assert "input 2" in end.message
 
 
-def test_a_failed_long_input_begins_again_from_its_start(embeds):
-    embeds.submit("e", "word " * 40 + "rotten " + "word " * 40, "other", "third")
-    embeds.finish(target_ms=0)
-    embeds.submit("again", "word " * 40 + "rotten " + "word " * 40)
-    embeds.finish()
-    assert embeds.vectors("e")[0] == embeds.vectors("again")[0]
+def test_a_failed_long_input_begins_again_from_its_start(slow):
+    slow.submit("e", "word " * 40 + "rotten " + "word " * 40, "other", "third")
+    slow.finish()
+    slow.submit("again", "word " * 40 + "rotten " + "word " * 40)
+    slow.finish()
+    assert slow.vectors("e")[0] == slow.vectors("again")[0]
 
 
 def test_cancel_leaves_nothing_behind(embeds):
     embeds.submit("e", "word " * 100)
-    embeds.queue.step(0)
+    embeds.queue.step(None)
     embeds.queue.cancel("e")
     embeds.queue.cancel("nobody")
     (end,) = embeds.frames
@@ -184,9 +213,24 @@ class TestInputs:
 
 
 class TestBesideAnswers:
+    def test_a_batch_waits_until_answers_had_as_much_time(self, timed):
+        timed.submit("e", "word " * 400)
+        steps = 0
+        while not timed.queue.idle:
+            timed.queue.step(20)
+            steps += 1
+        assert max(len(batch[0].tokens) for batch in timed.embedder.batches) <= 18
+        computed_ms = 401 * timed.embedder.TOKEN_MS
+        assert computed_ms <= steps * 20 <= computed_ms + 1000 + 26 * 20
+
+    def test_nobody_to_wait_for_means_no_waiting(self, timed):
+        timed.submit("e", "word " * 10)
+        timed.queue.step(None)
+        assert timed.queue.idle
+
     def test_answers_go_on_while_vectors_are_computed(self, harness):
         builder = EmbedBuilder(harness.backend.vocabulary, harness.backend.embedder)
-        harness.ask("g", "@tokens 30")
+        harness.ask("g", "@tokens 400")
         harness.steps(2)
         harness.engine.embed(builder.prepare(Embed("e", "bob", ("word " * 200,) * 4), 0.0))
         told = len(harness.frames)
