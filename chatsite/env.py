@@ -104,6 +104,9 @@ class Environment(BaseSettings):
         description="Bearer token for `/metrics`; empty lets only this machine read it, without "
         "a proxy between.",
     )
+    jobs: int = Field(
+        2, ge=1, le=16, description="Downloads and other work on models done at once."
+    )
     download_hosts: Words = Field(
         (
             *("registry.ollama.ai", "*.r2.cloudflarestorage.com"),

@@ -191,6 +191,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "run" / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "reap-generations": {"task": "chatsite.dispatch.tasks.reap_generations", "schedule": 30.0},
+    "sweep-jobs": {"task": "models_admin.tasks.sweep_jobs", "schedule": 10.0},
     "clean-partials": {"task": "models_admin.tasks.clean_partials", "schedule": 3600.0},
 }
 

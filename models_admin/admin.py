@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from chatsite.chat.models import Generation
-from models_admin import catalogue, names, people, store
+from models_admin import catalogue, names, people, versions
 from models_admin.models import ModelName, ModelVersion
 from models_admin.site import site
 
@@ -50,11 +50,11 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return bool(model.version.quarantined)
 
     def delete_model(self, request: HttpRequest, obj: ModelName) -> None:
-        store.remove_name(obj.name)
+        versions.remove_name(obj.name)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
         for model in queryset:
-            store.remove_name(model.name)
+            versions.remove_name(model.name)
 
 
 @admin.register(ModelVersion, site=site)
@@ -96,13 +96,8 @@ class ModelVersionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: ModelVersion | None = None) -> bool:
-        """One at a time, and only what no name points to any more."""
-        if obj is None or obj.names.exists():
-            return False
-        return super().has_delete_permission(request, obj)
-
-    def delete_model(self, request: HttpRequest, obj: ModelVersion) -> None:
-        store.remove_version(obj)
+        """It goes with the last name that needs it."""
+        return False
 
 
 @admin.register(Generation, site=site)

@@ -12,7 +12,7 @@ import msgspec
 from django.utils.translation import gettext_lazy as _
 
 from chatsite.engine.messages import ChatMessage, PromptOptions, SamplingParams
-from models_admin import catalogue, go_template, modelfile, names, options, store
+from models_admin import catalogue, go_template, modelfile, names, options, versions
 from models_admin.models import ModelName
 
 
@@ -114,7 +114,7 @@ def make(name: str, file: modelfile.Modelfile) -> ModelName:
         licenses=file.licenses or inherited.licenses,
     )
     options.sampling(made.parameters)
-    return store.point(written, parent, msgspec.to_builtins(made))
+    return versions.point(written, parent, msgspec.to_builtins(made))
 
 
 def as_modelfile(model: ModelName) -> str:

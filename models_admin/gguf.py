@@ -230,3 +230,15 @@ def check_model(file: BinaryIO, size: int) -> Header:
     if not header.tensors:
         raise BadGGUF(_("The file holds no weights, only a vocabulary."))
     return header
+
+
+def has_chat_template(file: BinaryIO, size: int) -> bool:
+    """Whether the model brings one; its text may be too long for `Header.values`."""
+    reader = _Reader(file, size)
+    reader.take(8)
+    _tensors, keys = reader.number("Q"), reader.number("Q")
+    for _key in range(min(keys, _MAX_KEYS)):
+        if reader.key() == "tokenizer.chat_template":
+            return True
+        reader.value(reader.number("I"))
+    return False

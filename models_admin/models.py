@@ -1,7 +1,9 @@
-"""Installed models: versions by content digest, and the names that point to them."""
+"""Installed models: versions by content digest, the names that point to them, and the jobs that
+bring and change them."""
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 from django.conf import settings
@@ -43,6 +45,15 @@ class ModelName(models.Model):
     version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="names")
     # Of a custom model: `models_admin.custom.Configuration`. Empty for a plain one.
     configuration = models.JSONField(default=dict, blank=True, editable=False)
+    # What the name stood for before, to go back to.
+    previous = models.ForeignKey(
+        ModelVersion, on_delete=models.PROTECT, null=True, editable=False, related_name="left_by"
+    )
+    previous_configuration = models.JSONField(default=dict, blank=True, editable=False)
+    # The name at its source, and the digest there when it was last asked; empty when unknown.
+    origin = models.CharField(_("comes from"), max_length=500, blank=True, editable=False)
+    newest = models.CharField(max_length=64, blank=True, editable=False)
+    checked_at = models.DateTimeField(null=True, editable=False)
     enabled = models.BooleanField(_("offered to people"), default=True)
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(auto_now=True)
@@ -61,3 +72,96 @@ class ModelName(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def has_update(self) -> bool:
+        """Whether the source offered another version when it was last asked."""
+        return bool(self.newest) and self.newest != self.version_id
+
+
+class JobKind(models.TextChoices):
+    DOWNLOAD = "download", _("download")
+    IMPORT = "import", _("import")
+    QUANTIZE = "quantize", _("quantization")
+    EXPORT = "export", _("export")
+
+
+class JobState(models.TextChoices):
+    QUEUED = "queued", _("waiting")
+    RUNNING = "running", _("running")
+    PAUSED = "paused", _("paused")
+    DONE = "done", _("done")
+    FAILED = "failed", _("failed")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+class Job(models.Model):
+    """Long work on models, done by a Celery worker; see `models_admin.jobs`.
+
+    ``target`` is the model name that it makes, ``source`` what it is made from, ``options`` what
+    its kind needs besides. A worker holds it while ``lease_until`` lies ahead, and writes only
+    under its own ``attempt``. ``wanted`` is the state that somebody asked a running one to go to.
+    ``failures`` are those in a row without anything new, ``not_before`` when it is tried again.
+    Sizes are bytes.
+    """
+
+    OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(_("kind"), max_length=10, choices=JobKind.choices)
+    target = models.CharField(_("model"), max_length=200)
+    source = models.CharField(_("source"), max_length=1000)
+    options = models.JSONField(default=dict)
+    state = models.CharField(
+        _("state"), max_length=10, choices=JobState.choices, default=JobState.QUEUED
+    )
+    wanted = models.CharField(max_length=10, blank=True)
+    attempt = models.PositiveIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0)
+    worker = models.CharField(max_length=200, blank=True)
+    lease_until = models.DateTimeField(null=True)
+    not_before = models.DateTimeField(null=True)
+    stage = models.CharField(max_length=20, blank=True)
+    done = models.BigIntegerField(default=0)
+    total = models.BigIntegerField(default=0)
+    error = models.JSONField(default=dict)
+    # Of whoever asked: what the worker says of it is written in it.
+    language = models.CharField(max_length=10, blank=True)
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
+    )
+    created_at = models.DateTimeField(_("asked for"), default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        ordering = ["-created_at"]
+        constraints = [
+            # Who asks for what is under way joins it.
+            models.UniqueConstraint(
+                "kind",
+                Lower("target"),
+                condition=models.Q(state__in=["queued", "running", "paused"]),
+                name="one_open_job_of_a_kind",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.target}"
+
+
+class JobLine(models.Model):
+    """A line of a job's log: ``code`` is one of `models_admin.jobs.lines`, with its values."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="lines")
+    at = models.DateTimeField(default=timezone.now)
+    code = models.CharField(max_length=40)
+    values = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return self.code

@@ -18,7 +18,7 @@ from chatsite.api.ollama import NoSuchModel, NotHere, endpoint
 from chatsite.chat.runtime import runtime
 from chatsite.errors import ModelMissing
 from chatsite.inference import status
-from models_admin import catalogue, custom, gguf, modelfile, names, options, store
+from models_admin import catalogue, custom, gguf, modelfile, names, options, versions
 from models_admin.models import ModelName
 
 # Of Ollama, whose interface this follows: clients compare it with what they need.
@@ -175,7 +175,7 @@ async def copy(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     def act() -> None:
         ollama.may_change(caller, "add")
         names.parse(body.destination)
-        store.copy_name(_named(body.source).name, body.destination)
+        versions.copy_name(_named(body.source).name, body.destination)
 
     await sync_to_async(act)()
     return HttpResponse()
@@ -187,7 +187,7 @@ async def delete(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
     def act() -> None:
         ollama.may_change(caller, "delete")
-        store.remove_name(_named(body.wanted).name)
+        versions.remove_name(_named(body.wanted).name)
 
     await sync_to_async(act)()
     return HttpResponse()

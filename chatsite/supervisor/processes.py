@@ -82,7 +82,8 @@ def _celery(environment: Environment) -> ProcessSpec:
         command=(
             *(sys.executable, "-m", "celery", "-q", "-A", "chatsite.celery", "worker"),
             *("-B", "--schedule", str(environment.data_dir / "run" / "celerybeat-schedule")),
-            *("-c", "2", "-l", environment.log_level),
+            # One is left for short tasks when as many long jobs run as may.
+            *("-c", str(environment.jobs + 1), "-l", environment.log_level),
             # One worker has nobody to talk to; waiting for answers costs a second at start.
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ),

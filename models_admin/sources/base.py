@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from chatsite.errors import ChatsiteError
-from models_admin import fetch
+from models_admin import fetch, outside
 
 # The largest manifest or listing of one page that is read.
 _ANSWER_BYTES = 4 << 20
@@ -49,6 +49,11 @@ class Resolved:
     config: dict[str, Any]
 
     @property
+    def weights(self) -> Blob:
+        (found,) = (blob for blob in self.blobs if blob.role == "model")
+        return found
+
+    @property
     def total(self) -> int:
         """Bytes of all files."""
         return sum(blob.size for blob in self.blobs)
@@ -71,12 +76,12 @@ def not_understood() -> SourceRefused:
     return SourceRefused(_("The source's answer can't be understood."))
 
 
-def failed(reply: fetch.Reply) -> ChatsiteError:
+def refusal(status: int) -> ChatsiteError:
     """The refusal that fits a status that is not 200."""
-    if reply.status == 404:
+    if status == 404:
         return SourceMissing()
-    if reply.status in {401, 403}:
+    if status in {401, 403}:
         return SourceRefused(
             _("The source asks for a right to this model that this server does not have.")
         )
-    return fetch.FetchFailed(str(_("The source answered with status %s.")) % reply.status)
+    return outside.FetchFailed(str(_("The source answered with status %s.")) % status)

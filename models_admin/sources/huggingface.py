@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from models_admin import names
-from models_admin.sources.base import Blob, Resolved, SourceRefused, answer, failed, not_understood
+from models_admin.sources.base import Blob, Resolved, SourceRefused, answer, not_understood, refusal
 
 HOSTS: Final = frozenset({"hf.co", "huggingface.co"})
 _DEFAULT_QUANT = "Q4_K_M"
@@ -47,7 +47,7 @@ async def _tree(base: str, start: str) -> list[Any]:
     for _page in range(_PAGES_MAX):
         reply, found = await answer(url, token=settings.ENV.hf_token)
         if reply.status != 200:
-            raise failed(reply)
+            raise refusal(reply.status)
         if not isinstance(found, list):
             raise not_understood()
         entries += found

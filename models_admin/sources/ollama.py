@@ -12,7 +12,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from models_admin import fetch, names
-from models_admin.sources.base import Blob, Resolved, SourceRefused, answer, failed, not_understood
+from models_admin.sources.base import Blob, Resolved, SourceRefused, answer, not_understood, refusal
 
 _MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 _LAYER: Final = "application/vnd.ollama.image."
@@ -47,7 +47,7 @@ async def resolve(name: names.Name) -> Resolved:
         token = await _token(reply)
         reply, found = await answer(url, headers={"Accept": _MANIFEST}, token=token)
     if reply.status != 200:
-        raise failed(reply)
+        raise refusal(reply.status)
     try:
         manifest = msgspec.convert(found, _Manifest)
     except msgspec.ValidationError as error:
@@ -81,10 +81,10 @@ async def _token(reply: fetch.Reply) -> str:
     wanted = dict(_PARAMETER.findall(reply.headers.get("WWW-Authenticate", "")))
     realm = wanted.pop("realm", "")
     if not realm or httpx.URL(realm).host != httpx.URL(reply.url).host:
-        raise failed(reply)
+        raise refusal(reply.status)
     query = urlencode({key: wanted[key] for key in ("service", "scope") if key in wanted})
     given, found = await answer(f"{realm}?{query}")
     token: Any = found.get("token") if isinstance(found, dict) else None
     if not isinstance(token, str) or not token:
-        raise failed(given if given.status != 200 else reply)
+        raise refusal(given.status if given.status != 200 else reply.status)
     return token

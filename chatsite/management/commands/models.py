@@ -15,9 +15,10 @@ from django.template.defaultfilters import filesizeformat
 
 from chatsite.errors import ChatsiteError, ModelMissing
 from chatsite.management import running
-from models_admin import custom, gguf, modelfile, names, options, store
-from models_admin.models import ModelName
-from models_admin.pull import pull
+from chatsite.management.job_actions import JobActions
+from models_admin import custom, gguf, modelfile, names, options, store, versions
+from models_admin.jobs import states
+from models_admin.models import JobKind, ModelName
 
 
 class Command(BaseCommand):
@@ -42,6 +43,11 @@ class Command(BaseCommand):
 
         pulling = actions.add_parser("pull", help="download a model; goes on where it ended")
         pulling.add_argument("name", metavar="NAME", help="smollm2:135m or hf.co/owner/repo:QUANT")
+        pulling.add_argument("--name", dest="target", metavar="NEW", help="call it otherwise here")
+        pulling.add_argument(
+            "--detach", action="store_true", help="leave it to the worker and don't wait"
+        )
+        JobActions.add_parsers(actions)
 
         showing = actions.add_parser("show", help="show what a name stands for")
         showing.add_argument("name", metavar="NAME")
@@ -64,12 +70,17 @@ class Command(BaseCommand):
         removing = actions.add_parser("rm", help="remove a name, and its file with the last one")
         removing.add_argument("name", metavar="NAME")
 
+        backing = actions.add_parser("back", help="let a name stand for its version before")
+        backing.add_argument("name", metavar="NAME")
+
         copying = actions.add_parser("cp", help="let another name stand for the same model")
         copying.add_argument("source", metavar="NAME")
         copying.add_argument("target", metavar="NEW")
 
     def handle(self, *args: object, **options: Any) -> None:
+        jobs = JobActions(self.stdout)
         actions: dict[str, Callable[..., None]] = {
+            **jobs.handlers(),
             "list": self._list,
             "import": self._import,
             "pull": self._pull,
@@ -81,6 +92,7 @@ class Command(BaseCommand):
             "run": self._run,
             "rm": self._remove,
             "cp": self._copy,
+            "back": self._back,
         }
         try:
             actions[options["action"]](**options)
@@ -124,8 +136,13 @@ class Command(BaseCommand):
         model = custom.create(name, text)
         self.stdout.write(f"{model} is made from {custom.of(model).parent}.")
 
-    def _pull(self, *, name: str, **_options: Any) -> None:
-        model = pull(name, _ProgressLine())
+    def _pull(self, *, name: str, target: str | None, detach: bool, **_options: Any) -> None:
+        job, new = states.ask(JobKind.DOWNLOAD, target or name, names.normalise(name))
+        if detach:
+            self.stdout.write(f"{job.pk}" if new else f"{job.pk} is under way already.")
+            return
+        JobActions(self.stdout).attend(job)
+        model = _require(job.target)
         self.stdout.write(
             f"{model} is installed: {model.version}, {filesizeformat(model.version.size)}."
         )
@@ -170,11 +187,15 @@ class Command(BaseCommand):
 
     def _remove(self, *, name: str, **_options: Any) -> None:
         model = _require(name)
-        store.remove_name(model.name)
+        versions.remove_name(model.name)
         self.stdout.write(f"{model} is removed.")
 
+    def _back(self, *, name: str, **_options: Any) -> None:
+        model = versions.go_back(_require(name).name)
+        self.stdout.write(f"{model} stands for {model.version} again.")
+
     def _copy(self, *, source: str, target: str, **_options: Any) -> None:
-        model = store.copy_name(_require(source).name, target)
+        model = versions.copy_name(_require(source).name, target)
         self.stdout.write(f"{model} is installed: {model.version}.")
 
 

@@ -5,7 +5,7 @@ from django.core.management import CommandError, call_command
 
 from chatsite.engine.messages import ChatMessage
 from chatsite.errors import ModelMissing
-from models_admin import custom, store
+from models_admin import custom, store, versions
 from models_admin.custom import Configuration
 from models_admin.go_template import UntranslatableTemplate
 from models_admin.modelfile import BadModelfile
@@ -38,7 +38,7 @@ def test_a_custom_model_inherits_and_comes_back_as_a_modelfile(tiny):
 
 def test_a_copy_keeps_the_configuration_and_an_import_replaces_it(tiny, tmp_path):
     custom.create("a", "FROM tiny\nSYSTEM one")
-    store.copy_name("a", "b")
+    versions.copy_name("a", "b")
     assert custom.configuration("b").system == "one"
     store.import_file(write(tmp_path / "again.gguf"), "b")
     assert custom.configuration("b") == Configuration()

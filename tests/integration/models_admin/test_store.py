@@ -6,10 +6,9 @@ import os
 import stat
 
 import pytest
-from django.db.models import ProtectedError
 
 from chatsite.errors import ModelMissing
-from models_admin import store
+from models_admin import disk, store, versions
 from models_admin.models import ModelName, ModelVersion
 from models_admin.names import BadModelName
 from models_admin.tasks import clean_partials
@@ -29,7 +28,7 @@ def tiny(tmp_path):
 
 
 def stored(data_dir) -> set[str]:
-    return {path.name for path in (data_dir / "models").iterdir()} - {".lock"}
+    return {path.name for path in (data_dir / "models").iterdir() if path.is_file()} - {".lock"}
 
 
 def test_a_file_is_stored_by_its_content(tiny, data_dir):
@@ -106,7 +105,7 @@ def test_moving_what_others_may_write_to_copies_it(tiny, tmp_path):
 def test_a_symbolic_link_is_copied_but_not_moved(tiny, tmp_path):
     link = tmp_path / "link.gguf"
     link.symlink_to(tiny)
-    with pytest.raises(store.ImportRefused, match="symbolic link"):
+    with pytest.raises(versions.ImportRefused, match="symbolic link"):
         store.import_file(link, "tiny", move=True)
     assert store.import_file(link, "tiny").version.path.exists()
 
@@ -124,7 +123,7 @@ def test_a_symbolic_link_is_copied_but_not_moved(tiny, tmp_path):
 def test_what_is_no_whole_model_is_refused_and_leaves_nothing(tmp_path, data_dir, content, reason):
     path = tmp_path / "x.gguf"
     path.write_bytes(content)
-    with pytest.raises(store.ImportRefused, match=reason):
+    with pytest.raises(versions.ImportRefused, match=reason):
         store.import_file(path, "x")
     assert path.exists()
     assert not stored(data_dir)
@@ -134,7 +133,7 @@ def test_what_is_no_whole_model_is_refused_and_leaves_nothing(tmp_path, data_dir
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path / "none", tmp_path):
-        with pytest.raises(store.ImportRefused, match=str(path)):
+        with pytest.raises(versions.ImportRefused, match=str(path)):
             store.import_file(path, "x")
 
 
@@ -151,47 +150,49 @@ def test_a_file_that_grows_meanwhile_is_refused(tmp_path, data_dir):
         with path.open("ab") as file:
             file.write(b"more")
 
-    with pytest.raises(store.ImportRefused, match="changed"):
+    with pytest.raises(versions.ImportRefused, match="changed"):
         store.import_file(path, "x", progress=grow)
     assert not stored(data_dir)
 
 
 def test_a_disk_without_room_is_refused_before_copying(tiny, monkeypatch, data_dir):
-    monkeypatch.setattr(store, "RESERVE", 1 << 60)
-    with pytest.raises(store.DiskFull, match="MB are free"):
+    monkeypatch.setattr(disk, "RESERVE", 1 << 60)
+    with pytest.raises(disk.DiskFull, match="MB are free"):
         store.import_file(tiny, "tiny")
     assert not stored(data_dir)
 
 
 def test_the_file_goes_with_its_last_name(tiny, data_dir):
     store.import_file(tiny, "a")
-    store.copy_name("A", "someone/b:x")
-    store.remove_name("a:LATEST")
+    versions.copy_name("A", "someone/b:x")
+    versions.remove_name("a:LATEST")
     assert len(stored(data_dir)) == 1
-    store.remove_name("someone/b:x")
+    versions.remove_name("someone/b:x")
     assert not stored(data_dir)
     assert not ModelVersion.objects.exists()
 
 
 def test_what_is_not_installed_can_be_neither_copied_nor_removed():
     with pytest.raises(ModelMissing):
-        store.copy_name("x", "y")
+        versions.copy_name("x", "y")
     with pytest.raises(ModelMissing):
-        store.remove_name("x")
+        versions.remove_name("x")
 
 
-def test_a_version_goes_alone_only_without_names(tiny, tmp_path, data_dir):
+def test_a_version_stays_while_a_name_may_go_back_to_it(tiny, tmp_path, data_dir):
     old = store.import_file(tiny, "tiny").version
-    with pytest.raises(ProtectedError):
-        store.remove_version(old)
-    assert old.path.exists()
-    store.import_file(write(tmp_path / "b.gguf", fill=b"\1"), "tiny")
-    store.remove_version(old)
-    assert len(stored(data_dir)) == 1
+    new = store.import_file(write(tmp_path / "b.gguf", fill=b"\1"), "tiny").version
+    assert len(stored(data_dir)) == 2
+    assert versions.go_back("tiny").version == old
+    versions.forget_previous("tiny")
+    assert stored(data_dir) == {old.path.name}
+    assert not new.path.exists()
+    with pytest.raises(versions.ImportRefused, match="before"):
+        versions.go_back("tiny")
 
 
 def test_leftovers_go_and_files_in_the_making_stay(tiny, data_dir):
-    left, held = (store.folder() / f"{name}.part" for name in ("left", "held"))
+    left, held = (disk.folder() / f"{name}.part" for name in ("left", "held"))
     left.touch()
     with held.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models_admin import store
+from models_admin import disk, store
 from tests.support.gguf import write
 from tests.support.installation import go, heard, manage, python
 
@@ -36,7 +36,7 @@ def model(tmp_path):
 def folder(migrated, settings):
     """The model folder of the installation that the processes of a test share."""
     settings.DATA_DIR = Path(migrated["CHATSITE_DATA_DIR"])
-    return store.folder()
+    return disk.folder()
 
 
 def installed(env) -> list[str]:

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from models_admin import fetch
+from models_admin import fetch, outside
 
 LIMIT = 1 << 16
 
@@ -68,12 +68,12 @@ def allow(settings):
     ],
 )
 def test_addresses_inside_are_not_public(address):
-    assert not fetch.is_public(address)
+    assert not outside.is_public(address)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_addresses_outside_are(address):
-    assert fetch.is_public(address)
+    assert outside.is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_addresses_outside_are(address):
     ],
 )
 async def test_what_is_not_on_the_list_is_refused_and_logged(url, caplog):
-    with pytest.raises(fetch.FetchRefused):
+    with pytest.raises(outside.FetchRefused):
         await fetch.read(url, limit=LIMIT)
     assert "refused to fetch" in caplog.text
     assert "secret" not in caplog.text
@@ -102,7 +102,7 @@ async def test_what_is_not_on_the_list_is_refused_and_logged(url, caplog):
 
 async def test_a_listed_name_that_leads_inside_is_refused(allow):
     allow(download_hosts=("localhost",))
-    with pytest.raises(fetch.FetchRefused, match="inside this network"):
+    with pytest.raises(outside.FetchRefused, match="inside this network"):
         await fetch.read("https://localhost/x", limit=LIMIT)
 
 
@@ -139,7 +139,7 @@ async def test_every_redirect_is_checked(serve, allow, location):
     base, handler = serve()
     allow(hf_endpoint=base)
     handler.location = location
-    with pytest.raises(fetch.FetchRefused):
+    with pytest.raises(outside.FetchRefused):
         await fetch.read(f"{base}/away", limit=LIMIT)
 
 
@@ -147,7 +147,7 @@ async def test_redirects_in_a_circle_end(serve, allow):
     base, handler = serve()
     allow(hf_endpoint=base)
     handler.location = "/away"
-    with pytest.raises(fetch.FetchRefused, match="too often"):
+    with pytest.raises(outside.FetchRefused, match="too often"):
         await fetch.read(f"{base}/away", limit=LIMIT)
     assert len(handler.seen) == 6
 
@@ -155,9 +155,9 @@ async def test_redirects_in_a_circle_end(serve, allow):
 async def test_too_much_and_too_little_are_told(serve, allow):
     base, _handler = serve()
     allow(hf_endpoint=base)
-    with pytest.raises(fetch.FetchRefused, match="too long"):
+    with pytest.raises(outside.FetchRefused, match="too long"):
         await fetch.read(f"{base}/x", limit=3)
-    with pytest.raises(fetch.FetchFailed):
+    with pytest.raises(outside.FetchFailed):
         await fetch.read(f"{base}/short", limit=LIMIT)
 
 

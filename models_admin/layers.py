@@ -1,0 +1,116 @@
+"""What a source adds to the weights: system text, parameters, template, licence, messages.
+
+Each is small, is held against its digest, and becomes part of the model's configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from django.utils.translation import gettext_lazy as _
+
+from models_admin import custom, fetch, gguf, go_template, options
+from models_admin.sources.base import Blob, Resolved, SourceRefused
+from models_admin.transfer import TransferRefused
+
+_LAYER_BYTES: Final = 1 << 20
+_TEXTS: Final = frozenset({"template", "system", "params", "license", "messages"})
+# Without these the model still answers text; an adapter changes what it answers.
+_DISPENSABLE: Final = frozenset({"projector"})
+
+Say = Callable[..., None]
+
+
+def refuse_what_is_needed(found: Resolved) -> None:
+    """Raises `SourceRefused` when the model is not itself without a part that can't be run."""
+    needed = {blob.role for blob in found.blobs} - _TEXTS - _DISPENSABLE - {"model"}
+    if needed:
+        raise SourceRefused(
+            str(_("The model needs parts that can't be run here: %s.")) % ", ".join(sorted(needed))
+        )
+
+
+def configuration(found: Resolved, weights: Path, say: Say) -> dict[str, Any]:
+    """Of the model whose file is ``weights``; what can't be taken over is told by ``say``."""
+    texts: dict[str, list[str]] = {}
+    for blob in found.blobs:
+        if blob.role in _TEXTS:
+            texts.setdefault(blob.role, []).append(asyncio.run(_text(blob)))
+        elif blob.role in _DISPENSABLE:
+            say("left_out", part=blob.role, reason=str(_("Only text can be answered here.")))
+    made = custom.Configuration(
+        parameters=_parameters(texts.get("params", []), say),
+        system="\n".join(texts.get("system", [])).replace("\x00", ""),
+        template=_template(texts.get("template", []), weights, say),
+        messages=_messages(texts.get("messages", []), say),
+        licenses=tuple(text.replace("\x00", "") for text in texts.get("license", [])),
+    )
+    plain: dict[str, Any] = msgspec.to_builtins(made)
+    return plain
+
+
+async def _text(blob: Blob) -> str:
+    reply, body = await fetch.read(blob.url, limit=_LAYER_BYTES, token=blob.token)
+    if reply.status != 200 or hashlib.sha256(body).hexdigest() != blob.digest:
+        raise TransferRefused(
+            _("The file is not what its source published (SHA-256 differs). Try again.")
+        )
+    return body.decode(errors="replace")
+
+
+def _parameters(texts: list[str], say: Say) -> dict[str, Any]:
+    taken: dict[str, Any] = {}
+    for text in texts:
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            say("left_out", part="params", reason=str(error))
+            continue
+        for name, value in given.items() if isinstance(given, dict) else ():
+            try:
+                options.sampling({name: value})
+            except options.BadOption as error:
+                say("left_out", part=name, reason=str(error))
+            else:
+                taken[name] = value
+    return taken
+
+
+def _template(texts: list[str], weights: Path, say: Say) -> str:
+    """The source's template only where the file has none: its own is the one that the model was
+    trained with, tools included."""
+    if not texts:
+        return ""
+    with weights.open("rb") as file:
+        if gguf.has_chat_template(file, weights.stat().st_size):
+            say("own_template")
+            return ""
+    try:
+        go_template.as_jinja(texts[-1])
+    except go_template.UntranslatableTemplate as error:
+        say("left_out", part="template", reason=str(error))
+        return ""
+    return texts[-1]
+
+
+def _messages(texts: list[str], say: Say) -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
+    for text in texts:
+        try:
+            given = msgspec.json.decode(text, type=list[_Message])
+        except msgspec.DecodeError as error:
+            say("left_out", part="messages", reason=str(error))
+        else:
+            found += [(message.role, message.content) for message in given]
+    return tuple(found)
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str

@@ -1,0 +1,188 @@
+"""Downloads over real connections that are cut, resumed, stalled and lied to."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+
+import pytest
+
+from models_admin import custom, disk, partial, versions
+from models_admin.jobs import lines, states
+from models_admin.models import JobKind, JobState, ModelName, ModelVersion
+from tests.support.gguf import gguf
+from tests.support.hub import Hub, names_in
+from tests.support.jobs import CONTENT, DIGEST, PIECE, ask, done, partial_bytes, said, whole
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("data_dir", "redis_url", "sent"),
+]
+
+
+def test_a_model_arrives_in_parts_over_several_connections(hub: Hub):
+    hub.pace = 0.005
+    job = done(ask())
+    assert (job.state, job.error) == (JobState.DONE, {})
+    assert whole()
+    assert names_in(disk.folder()) == {f"sha256-{DIGEST}"}
+    assert hub.most_at_once > 1
+    starts = sorted(int(part[6:].partition("-")[0]) for part in hub.parts_asked() if part)
+    assert starts == list(range(0, len(CONTENT), PIECE))
+    assert said(job) == ["asked", "started", "found", "verified", "installed"]
+    assert all(lines.text(line) for line in job.lines.all())
+
+
+@pytest.mark.parametrize("name", ["tiny:1b", "hf.co/org/tiny:1b"])
+def test_both_kinds_of_source(hub: Hub, name):
+    hub.needs_token = True
+    assert done(ask(name)).state == JobState.DONE
+    tokens = {path.partition("?")[0]: token for path, _range, token in hub.asked}
+    # The hub's own token stays with the hub, whose bytes are at the same origin here.
+    assert {*tokens.values()} - {None} == (
+        {"Bearer given"} if name == "tiny:1b" else {"Bearer mine"}
+    )
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ["cut", "busy", "cut"],
+        ["busy"],
+        ["stall"],
+        ["", "stall", "cut"],
+        ["expired"],
+        ["", "", "expired"],
+        ["", "", "", "cut"],
+    ],
+    ids="-".join,
+)
+def test_what_breaks_is_taken_up_where_it_ended(hub: Hub, faults):
+    hub.faults[:] = faults
+    job = done(ask())
+    assert (job.state, job.error) == (JobState.DONE, {})
+    assert whole()
+    assert len(hub.parts_asked()) <= len(CONTENT) // PIECE + 1 + 2 * len(faults)
+
+
+@pytest.mark.parametrize("fault", ["wrong_content", "wrong_range", "longer"])
+def test_what_was_not_published_gets_no_name(hub: Hub, fault):
+    hub.faults[:] = [fault]
+    hub.ranges = fault != "longer"
+    job = done(ask())
+    assert job.state == JobState.FAILED
+    assert job.error["code"] == "transfer_refused"
+    assert not ModelName.objects.exists()
+    assert not [name for name in names_in(disk.folder()) if name.startswith("sha256-")]
+    # The same again, from a source that is well: all of it is right.
+    states.resume(job.pk)
+    hub.ranges = True
+    assert done(job).state == JobState.DONE
+    assert whole()
+
+
+def test_a_source_that_gives_files_only_whole(hub: Hub):
+    hub.ranges = False
+    hub.faults[:] = ["cut"]
+    job = done(ask())
+    assert job.state == JobState.DONE
+    assert whole()
+    assert {"single", "unlike"} <= set(said(job))
+
+
+def test_a_file_that_changes_meanwhile_begins_anew(hub: Hub):
+    hub.faults[:] = ["", "", "cut"] + ["busy"] * 40
+    job = done(ask())
+    assert job.state == JobState.QUEUED
+    assert 0 < partial_bytes() < len(CONTENT)
+    hub.tag = '"two"'
+    hub.faults.clear()
+    states.resume(job.pk)
+    job = done(job)
+    assert job.state == JobState.DONE
+    assert whole()
+    assert "unlike" in said(job)
+
+
+def test_what_is_not_there_says_so(hub: Hub):
+    job = done(ask("tiny:9b"))
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "source_not_found")
+
+
+def test_content_that_is_here_is_not_fetched_twice(hub: Hub):
+    done(ask())
+    hub.asked.clear()
+    job = done(states.ask(JobKind.DOWNLOAD, "again:1", "hf.co/org/tiny:1b")[0])
+    assert job.state == JobState.DONE
+    assert hub.parts_asked() == []
+    assert "present" in said(job)
+
+
+def test_a_file_that_another_process_writes_is_waited_for(hub: Hub):
+    partial.folder()
+    with (partial.folder() / f"{DIGEST}.part").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        job = done(ask())
+    assert (job.state, job.error["code"]) == (JobState.QUEUED, "partial_busy")
+
+
+def test_a_full_disk_is_said_before_anything_is_fetched(hub: Hub, monkeypatch):
+    monkeypatch.setattr(disk, "RESERVE", 1 << 60)
+    job = done(ask())
+    assert job.error["code"] == "disk_full"
+    assert hub.parts_asked() == []
+    assert names_in(disk.folder()) == set()
+
+
+def test_a_new_version_is_switched_to_and_back(hub: Hub):
+    done(ask())
+    newer = gguf(fill=b"\5", tensors=(("output.weight", 2 * PIECE),))
+    digest = hub.publish("tiny", "1b", newer)
+    assert "switched" in said(done(ask()))
+    model = ModelName.objects.get(name="tiny:1b")
+    assert (model.version_id, model.previous_id) == (digest, DIGEST)
+    assert versions.go_back("tiny:1b").version_id == DIGEST
+    newest = gguf(fill=b"\6", tensors=(("output.weight", PIECE),))
+    hub.publish("tiny", "1b", newest)
+    done(ask())
+    # One step back is kept, what is further back goes with its file.
+    assert set(ModelVersion.objects.values_list("digest", flat=True)) == {
+        DIGEST,
+        hashlib.sha256(newest).hexdigest(),
+    }
+    assert len(names_in(disk.folder())) == 2
+
+
+def test_what_the_source_says_of_a_model_goes_into_its_configuration(hub: Hub):
+    hub.publish(
+        "told",
+        "1b",
+        CONTENT,
+        system=b"Be brief.",
+        params=b'{"temperature": 0.3, "stop": ["<|end|>"], "top_k": "many"}',
+        license=b"MIT",
+        template=b"{{ .System }}{{ .Prompt }}{{ .Response }}",
+        projector=b"eyes",
+    )
+    job = done(ask("told:1b"))
+    assert job.state == JobState.DONE
+    made = custom.configuration("told:1b")
+    assert (made.system, made.licenses) == ("Be brief.", ("MIT",))
+    assert made.parameters == {"temperature": 0.3, "stop": ["<|end|>"]}
+    assert made.template.startswith("{{ .System }}")
+    assert [line.values["part"] for line in job.lines.filter(code="left_out")] == [
+        "projector",
+        "top_k",
+    ]
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "https://127.0.0.1/x"],
+)
+def test_a_source_that_leads_inside_is_refused(hub: Hub, location, caplog):
+    hub.location = location
+    job = done(ask("hf.co/org/tiny:1b"))
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "fetch_refused")
+    assert "refused to fetch" in caplog.text
+    assert not ModelName.objects.exists()
