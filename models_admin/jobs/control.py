@@ -52,7 +52,7 @@ class Control:
 
     def at(self, stage: str) -> None:
         """A new stage begins: finding, fetching, checking, testing, installing, writing."""
-        self.stage, self._done, self._total = stage, 0, 0
+        self.stage = stage
 
     def say(self, code: str, **values: object) -> None:
         lines.write(self.job, code, **values)

@@ -99,7 +99,9 @@ def wake(id: UUID) -> None:
 
     def send() -> None:
         try:
-            app.send_task(RUN_TASK, [str(id)], retry=False)
+            with app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0)
+                app.send_task(RUN_TASK, [str(id)], connection=connection)
         except OperationalError as error:
             log.warning("job %s waits for the next sweep: %s", id, error)
 

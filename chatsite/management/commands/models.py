@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 from django.template.defaultfilters import filesizeformat
 
 from chatsite.errors import ChatsiteError, ModelMissing
@@ -98,6 +99,10 @@ class Command(BaseCommand):
             actions[options["action"]](**options)
         except ChatsiteError as error:
             raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database can't be used ({error}). If it is new: manage.py migrate"
+            ) from error
 
     def _list(self, *, json: bool, **_options: Any) -> None:
         rows = [_as_dict(model) for model in ModelName.objects.select_related("version")]
