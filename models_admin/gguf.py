@@ -7,21 +7,26 @@ used, so that a hostile file costs neither memory nor time.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from django.utils.translation import gettext as _
+
+from models_admin.gguf_types import FILE_TYPES, TYPES, TensorType
 
 MAGIC: Final = b"GGUF"
 _VERSIONS = (2, 3)
 _MAX_KEYS = 1 << 16
-_MAX_TENSORS = 1 << 20
+_MAX_TENSORS = 1 << 16  # the largest models have about 2000
 _MAX_DIMENSIONS = 4
-_MAX_KEY_BYTES = 1 << 16
+_MAX_KEY_BYTES = 1 << 10
 _MAX_STRING_BYTES = 1 << 26  # a chat template or a tokenizer's JSON, with much room
 _MAX_STRINGS = 1 << 23  # in all arrays together; the largest vocabularies have 2**18 words
 _KEPT_BYTES = 256  # of a string value; longer ones are skipped
+_KEPT_NUMBERS = 1 << 10  # of a list, which may have one for each layer; longer ones are skipped
+_KEPT_IN_ALL = 1 << 16
 
 _STRING, _ARRAY = 8, 9
 _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"} | {
@@ -30,63 +35,52 @@ _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?
     12: "d",
 }
 
-# Elements and bytes of one block, by tensor type. A type that is not here may be newer than
-# this table: then only the place where its data begins is checked.
-_BLOCKS: Final = {
-    0: (1, 4),
-    1: (1, 2),
-    2: (32, 18),
-    3: (32, 20),
-    6: (32, 22),
-    7: (32, 24),
-    8: (32, 34),
-    9: (32, 36),
-    10: (256, 84),
-    11: (256, 110),
-    12: (256, 144),
-    13: (256, 176),
-    14: (256, 210),
-    15: (256, 292),
-    16: (256, 66),
-    17: (256, 74),
-    18: (256, 98),
-    19: (256, 50),
-    20: (32, 18),
-    21: (256, 110),
-    22: (256, 82),
-    23: (256, 136),
-    24: (1, 1),
-    25: (1, 2),
-    26: (1, 4),
-    27: (1, 8),
-    28: (1, 8),
-    29: (256, 56),
-    30: (1, 2),
-    34: (256, 54),
-    35: (256, 66),
-    39: (32, 17),
-    40: (64, 36),
-    41: (128, 18),
-}
-
 
 class BadGGUF(ValueError):
     """The file is no GGUF model that could be loaded; the text says why, for people."""
 
 
+Scalar = str | int | float | bool
+
+
+class Tensor(NamedTuple):
+    """``type`` is one of `TYPES`' names, or empty for a newer one, whose ``bytes`` are 0."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    bytes: int
+
+
 @dataclass(frozen=True)
 class Header:
-    """``values`` holds the scalars and short strings. ``needed`` is the least size in bytes
-    that a file with this header can have."""
+    """``values`` holds the scalars and short strings, ``lists`` the short lists of numbers,
+    ``lengths`` the lengths of all lists. ``needed`` is the least size in bytes that a file with
+    this header can have."""
 
     version: int
-    tensors: int
-    values: dict[str, str | int | float | bool]
+    tensors: tuple[Tensor, ...]
+    values: dict[str, Scalar]
+    lists: dict[str, tuple[int | float | bool, ...]]
+    lengths: dict[str, int]
     needed: int
 
     @property
     def architecture(self) -> str:
         return str(self.values.get("general.architecture", ""))
+
+    @property
+    def quantization(self) -> str:
+        """As `Q4_K_M`: what the file says of itself, or the type of most of its weights."""
+        said = FILE_TYPES.get(self.values.get("general.file_type", -1))  # type: ignore[arg-type]
+        by_type = self.bytes_by_type()
+        return said or max(by_type, key=by_type.__getitem__, default="")
+
+    def bytes_by_type(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for tensor in self.tensors:
+            found[tensor.type] = found.get(tensor.type, 0) + tensor.bytes
+        return found
 
 
 def _damaged(what: str) -> BadGGUF:
@@ -98,6 +92,7 @@ class _Reader:
         self._file = file
         self._size = size
         self._strings = 0
+        self._kept = 0  # numbers of lists
         self.position = 0
 
     def take(self, count: int) -> bytes:
@@ -137,23 +132,25 @@ class _Reader:
             return None
         return self.take(length).decode(errors="replace")
 
-    def value(self, kind: int) -> str | int | float | bool | None:
+    def scalar(self, kind: int) -> Scalar | None:
         if kind in _SCALARS:
             code = f"<{_SCALARS[kind]}"
             (value,) = struct.unpack(code, self.take(struct.calcsize(code)))
             return value  # type: ignore[no-any-return]
         if kind == _STRING:
             return self.string()
-        if kind == _ARRAY:
-            self._array()
-            return None
         raise _damaged(_("a value of unknown type %s") % kind)
 
-    def _array(self) -> None:
+    def list(self) -> tuple[int, tuple[int | float | bool, ...] | None]:
+        """Its length, and its numbers if they are few."""
         kind, count = self.number("I"), self.number("Q")
         if kind in _SCALARS:
-            self.skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
-            return
+            each = struct.calcsize(f"<{_SCALARS[kind]}")
+            if count > _KEPT_NUMBERS or self._kept > _KEPT_IN_ALL:
+                self.skip(count * each)
+                return count, None
+            self._kept += count
+            return count, struct.unpack(f"<{count}{_SCALARS[kind]}", self.take(count * each))
         if kind != _STRING:
             raise _damaged(_("a list of unknown type %s") % kind)
         self._strings += count
@@ -162,6 +159,7 @@ class _Reader:
         for _word in range(count):
             length = self.number("Q")
             self.skip(length)
+        return count, None
 
 
 def read_header(file: BinaryIO, size: int) -> Header:
@@ -179,32 +177,41 @@ def read_header(file: BinaryIO, size: int) -> Header:
         raise _damaged(
             _("%(tensors)s tensors and %(keys)s values") % {"tensors": tensors, "keys": keys}
         )
-    values: dict[str, str | int | float | bool] = {}
+    values: dict[str, Scalar] = {}
+    lists: dict[str, tuple[int | float | bool, ...]] = {}
+    lengths: dict[str, int] = {}
     for _key in range(keys):
         key = reader.key()
-        value = reader.value(reader.number("I"))
-        if value is not None:
+        kind = reader.number("I")
+        if kind == _ARRAY:
+            lengths[key], numbers = reader.list()
+            if numbers is not None:
+                lists[key] = numbers
+        elif (value := reader.scalar(kind)) is not None:
             values[key] = value
-    ends = [_tensor_end(reader) for _tensor in range(tensors)]
+    found, end = [], 0
+    for _tensor in range(tensors):
+        tensor, offset = _tensor_entry(reader)
+        found.append(tensor)
+        end = max(end, offset + tensor.bytes)
     alignment = values.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 16:
         raise _damaged(_("an alignment of %r") % alignment)
     data = -(-reader.position // alignment) * alignment
-    return Header(version, tensors, values, data + max(ends) if ends else reader.position)
+    needed = data + end if found else reader.position
+    return Header(version, tuple(found), values, lists, lengths, needed)
 
 
-def _tensor_end(reader: _Reader) -> int:
-    """Reads one tensor's entry; returns the offset behind its data, from the data's start."""
-    reader.key()
+def _tensor_entry(reader: _Reader) -> tuple[Tensor, int]:
+    """Reads one tensor's entry; also gives the offset of its data from where data starts."""
+    name = reader.key()
     dimensions = reader.number("I")
     if dimensions > _MAX_DIMENSIONS:
         raise _damaged(_("a tensor of %s dimensions") % dimensions)
-    elements = 1
-    for _dimension in range(dimensions):
-        elements *= reader.number("Q")
-    kind, offset = reader.number("I"), reader.number("Q")
-    block, size = _BLOCKS.get(kind, (1, 0))
-    return offset + -(-elements // block) * size
+    shape = tuple(reader.number("Q") for _dimension in range(dimensions))
+    number, offset = reader.number("I"), reader.number("Q")
+    type = TYPES.get(number, TensorType("", 1, 0))
+    return Tensor(name, shape, type.name, -(-math.prod(shape) // type.block) * type.bytes), offset
 
 
 def check_model(file: BinaryIO, size: int) -> Header:

@@ -124,7 +124,7 @@ def _entry(model: ModelName) -> dict[str, Any]:
             "family": family,
             "families": [family] if family else [],
             "parameter_size": size,
-            "quantization_level": "",
+            "quantization_level": header.quantization if header else "",
         },
     }
 

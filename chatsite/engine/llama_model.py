@@ -49,8 +49,10 @@ def load_model(load: Load, on_progress: Callable[[float], None], said: LlamaLog)
         return True
 
     params = lib.llama_model_default_params()
-    params.load_mode = lib.LLAMA_LOAD_MODE_MMAP
-    params.use_extra_bufts = load.tuning.use_extra_bufts
+    # Mapped weights cost nothing twice. Repacked ones are copies: beside a mapping they would be
+    # in memory twice.
+    extra = params.use_extra_bufts = load.tuning.use_extra_bufts
+    params.load_mode = lib.LLAMA_LOAD_MODE_NONE if extra else lib.LLAMA_LOAD_MODE_MMAP
     params.progress_callback = callback = lib.llama_progress_callback(report)
     model = lib.llama_model_load_from_file(load.path.encode(), params)
     del callback  # lived until here

@@ -162,7 +162,7 @@ class Command(BaseCommand):
             with model.version.path.open("rb") as file:
                 try:
                     header = gguf.read_header(file, model.version.size)
-                    row |= {"architecture": header.architecture, "tensors": header.tensors}
+                    row |= {"architecture": header.architecture, "tensors": len(header.tensors)}
                 except gguf.BadGGUF as error:
                     row["damaged"] = str(error)
         width = max(map(len, row))

@@ -1,0 +1,261 @@
+"""How much memory a model takes, from its GGUF header alone. `docs/memory.md` has the formula.
+
+Pure arithmetic: no file, no database, no clock. All sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from models_admin.gguf import Header
+
+# Bytes of one number in the KV cache.
+KV_TYPES: Final = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+
+# The child itself: Python, numpy, the libraries; then its tables of the vocabulary, per word.
+_CHILD: Final = 58 << 20
+_PER_WORD: Final = 340
+_PAD: Final = 256  # llama.cpp rounds a slot's context up to this
+_ROWS: Final = 512  # most tokens that are computed together, as `Tuning.ubatch`
+_MOST_WHOLE: Final = 2048  # as in `engine/llama_embedder.py`
+_FLOAT: Final = 4
+
+# Models that read a text as a whole and keep nothing of it.
+_WHOLE: Final = frozenset(
+    {
+        *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert"),
+        *("eurobert", "modern-bert", "gemma-embedding"),
+    }
+)
+# One layer of so many looks at everything, the others through a window; where the header does
+# not say.
+_WINDOW_PATTERNS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4}
+
+
+class Layer(NamedTuple):
+    """Numbers kept per token as keys and as values; ``window`` tokens are kept, 0 for all;
+    ``state`` bytes are kept per slot whatever its length (recurrent layers)."""
+
+    keys: int
+    values: int
+    window: int = 0
+    state: int = 0
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What the memory of a model depends on. ``weights`` in bytes; ``embedding``,
+    ``feed_forward`` and ``heads`` are those of its widest layer; ``context`` is what it was
+    trained on, 0 if it does not say. ``vectors``: a model for vectors alone, that takes a text
+    ``whole`` or in ``pieces``."""
+
+    architecture: str
+    weights: int
+    vocabulary: int
+    embedding: int
+    feed_forward: int
+    heads: int
+    context: int
+    layers: tuple[Layer, ...]
+    vectors: Literal["", "whole", "pieces"] = ""
+
+
+class Need(msgspec.Struct, frozen=True):
+    """Bytes, for a ``context`` in tokens per slot as it is really given. ``work`` is touched
+    only as prompts are computed, so right after loading there is `loaded`."""
+
+    context: int
+    slots: int
+    weights: int
+    kv: int
+    overhead: int
+    work: int
+
+    @property
+    def loaded(self) -> int:
+        return self.weights + self.kv + self.overhead
+
+    @property
+    def total(self) -> int:
+        return self.loaded + self.work
+
+
+def needed(
+    shape: Shape,
+    context: int,
+    slots: int,
+    *,
+    kv_type: str = "f16",
+    flash_attention: bool = False,
+    whole_windows: bool = True,
+    rows: int = _ROWS,
+) -> Need:
+    """For ``slots`` answers at once of up to ``context`` tokens each, which is capped by what
+    the model was trained on. The engine keeps windows whole, so that prefixes can be reused."""
+    context = min(context, shape.context) if shape.context else context
+    cells, streams = _padded(context), slots
+    if shape.vectors:
+        # One context for all texts: see `LlamaEmbedder`.
+        whole = shape.vectors == "whole"
+        limit = context if flash_attention or not whole else min(context, _MOST_WHOLE)
+        rows = max(rows, limit) if whole else rows
+        cells, streams = _padded(rows if whole else limit + rows), 1
+    # Without flash attention values lie the other way round, and all layers are as wide as the
+    # widest.
+    widest = 0 if flash_attention else max((layer.values for layer in shape.layers), default=0)
+    kv = 0.0
+    for layer in shape.layers:
+        kept = cells
+        if layer.window and not whole_windows:
+            kept = min(cells, _padded(layer.window + rows))
+        numbers = layer.keys + (max(layer.values, widest) if layer.values else 0)
+        kv += streams * (kept * numbers * KV_TYPES[kv_type] + layer.state)
+    return Need(
+        context=context,
+        slots=slots,
+        weights=shape.weights,
+        kv=round(kv),
+        overhead=_CHILD + _PER_WORD * shape.vocabulary,
+        work=_work(shape, cells, rows, streams, flash_attention),
+    )
+
+
+def _work(shape: Shape, cells: int, rows: int, streams: int, flash_attention: bool) -> int:
+    """What one computation holds at once: the attention of a layer or its feed-forward part,
+    whichever is more, and the logits that are asked for."""
+    keys = max((layer.keys + layer.values for layer in shape.layers), default=0)
+    mask = cells // 2 if flash_attention else cells
+    scores = 0 if flash_attention else cells * shape.heads
+    attention = scores + 5 * shape.embedding + keys
+    forward = 3 * shape.feed_forward + 4 * shape.embedding
+    logits = 2 * streams * shape.vocabulary
+    return _FLOAT * (rows * (mask + max(attention, forward)) + logits)
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // _PAD) * _PAD
+
+
+def largest_context(
+    shape: Shape, room: int, context: int, slots: int, *, least: int = 512, **how: bool
+) -> int | None:
+    """The largest context, halving from ``context`` down to ``least`` tokens, that ``room``
+    bytes are enough for; None when there is none. ``how`` as for `needed`."""
+    while True:
+        need = needed(shape, context, slots, **how)  # type: ignore[arg-type]
+        if need.total <= room:
+            return need.context
+        if need.context // 2 < least:
+            return None
+        context = need.context // 2
+
+
+# From the header.
+
+
+def shape_of(header: Header) -> Shape:
+    """What a header says, zeros where it says nothing or nonsense."""
+    facts = _Facts(header)
+    blocks = facts.number("block_count")
+    heads = facts.per_layer("attention.head_count", blocks)
+    embedding = facts.number("embedding_length")
+    experts = facts.number("expert_used_count")
+    forward = max(facts.per_layer("feed_forward_length", blocks), default=0)
+    expert_forward = facts.number("expert_feed_forward_length") or forward
+    whole = header.architecture in _WHOLE
+    pooled = bool(facts.number("pooling_type"))
+    return Shape(
+        architecture=header.architecture,
+        weights=sum(tensor.bytes for tensor in header.tensors),
+        vocabulary=facts.number("vocab_size") or header.lengths.get("tokenizer.ggml.tokens", 0),
+        embedding=embedding,
+        feed_forward=max(forward, experts * expert_forward),
+        heads=max(heads, default=0),
+        context=facts.number("context_length"),
+        layers=() if whole else _layers(header.architecture, facts, blocks, heads, embedding),
+        vectors="whole" if whole else "pieces" if pooled else "",
+    )
+
+
+_MAX_BLOCKS: Final = 1024
+_MAX_NUMBER: Final = 1 << 40
+
+
+class _Facts:
+    """Values of the header below its architecture's name. Numbers that can't be are 0."""
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self._prefix = f"{header.architecture}."
+
+    def number(self, key: str) -> int:
+        return _sane(self._header.values.get(self._prefix + key, 0))
+
+    def listed(self, key: str) -> tuple[int, ...]:
+        return tuple(map(_sane, self._header.lists.get(self._prefix + key, ())))
+
+    def per_layer(self, key: str, blocks: int) -> tuple[int, ...]:
+        if found := self.listed(key):
+            return found
+        return (self.number(key),) * min(blocks, _MAX_BLOCKS)
+
+
+def _sane(value: object) -> int:
+    return int(value) if isinstance(value, int) and 0 <= value <= _MAX_NUMBER else 0
+
+
+def _layers(
+    architecture: str, facts: _Facts, blocks: int, heads: tuple[int, ...], embedding: int
+) -> tuple[Layer, ...]:
+    kv_heads = facts.per_layer("attention.head_count_kv", blocks)
+    if not any(kv_heads):
+        kv_heads = heads
+    head = embedding // max(max(heads, default=0), 1)
+    keys = facts.number("attention.key_length") or head
+    values = facts.number("attention.value_length") or head
+    latent = bool(facts.number("attention.key_length_mla"))
+    window = facts.number("attention.sliding_window")
+    window_keys = facts.number("attention.key_length_swa") or keys
+    window_values = facts.number("attention.value_length_swa") or values
+    state = _state(facts, embedding)
+    # In hybrid models a layer without KV heads is a recurrent one; or one in so many is not.
+    interval = facts.number("full_attention_interval")
+    own = min(blocks, _MAX_BLOCKS) - facts.number("attention.shared_kv_layers")
+    all_recurrent = architecture.startswith(("mamba", "rwkv", "arwkv"))
+    both = architecture == "falcon-h1"
+    found = []
+    for number, count in enumerate(kv_heads):
+        recurrent = all_recurrent or not count or bool(interval and (number + 1) % interval)
+        if number >= own:
+            found.append(Layer(0, 0))
+        elif recurrent and state and not both:
+            found.append(Layer(0, 0, state=state))
+        elif _looks_through_window(architecture, facts, number) and window:
+            found.append(Layer(count * window_keys, count * window_values, window))
+        else:
+            # Latent attention (MLA) reads keys and values from the same numbers.
+            kept = 0 if latent else count * values
+            found.append(Layer(count * keys, kept, state=state if both else 0))
+    return tuple(found)
+
+
+def _looks_through_window(architecture: str, facts: _Facts, number: int) -> bool:
+    pattern = facts.listed("attention.sliding_window_pattern")
+    if number < len(pattern):
+        return bool(pattern[number])
+    every = facts.number("attention.sliding_window_pattern")
+    every = every or _WINDOW_PATTERNS.get(architecture, 0)
+    return bool(every) and number % every < every - 1
+
+
+def _state(facts: _Facts, embedding: int) -> int:
+    """Bytes that a recurrent layer keeps per slot, as 32-bit floats."""
+    inner, rank = facts.number("ssm.inner_size"), facts.number("ssm.state_size")
+    groups, kernel = facts.number("ssm.group_count"), facts.number("ssm.conv_kernel")
+    numbers = inner * rank + max(kernel - 1, 0) * (inner + 2 * groups * rank)
+    if taps := facts.number("shortconv.l_cache"):
+        numbers += embedding * (taps - 1)
+    if size := facts.number("wkv.head_size"):
+        numbers += embedding * (size + (facts.number("token_shift_count") or 2))
+    return _FLOAT * numbers
