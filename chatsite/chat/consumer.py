@@ -23,6 +23,7 @@ from chatsite.accounts.models import User
 from chatsite.accounts.sessions import group_of
 from chatsite.chat import identity, serialize
 from chatsite.chat import protocol as p
+from chatsite.chat.context import measure
 from chatsite.chat.follow import Follower, SlowReader
 from chatsite.chat.hints import conversation_changed
 from chatsite.chat.models import OPEN_STATES, Generation, Message
@@ -43,6 +44,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
     async def connect(self) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
         self.following: dict[str, asyncio.Task[None]] = {}
+        self.measuring: asyncio.Task[None] | None = None
         self.followers: dict[str, Follower] = {}
         self.tokens, self.refilled = _BURST, time.monotonic()
         self.language = identity.language(self.scope)
@@ -93,6 +95,10 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
                 self._start(self._stop(command))
             case p.Send() | p.Edit() | p.Regenerate():
                 self._start(self._submit(command))
+            case p.Measure():
+                if self.measuring:
+                    self.measuring.cancel()
+                self.measuring = self._start(self._measure(command))
 
     # Commands.
 
@@ -114,6 +120,10 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
             await conversation_changed(
                 user.pk, turn.conversation.pk, "created" if turn.began else "updated"
             )
+
+    async def _measure(self, command: p.Measure) -> None:
+        async with self._answering(command.id):
+            await self._event(await measure(runtime(), await self._user(), command))
 
     async def _stop(self, command: p.Stop) -> None:
         async with self._answering(command.id, command.generation):
@@ -166,11 +176,12 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
             raise NotSignedIn
         return user
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         task.add_done_callback(self._report)
+        return task
 
     def _report(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

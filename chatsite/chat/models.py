@@ -25,7 +25,9 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
 
 class Conversation(models.Model):
-    """``head`` is the leaf of the branch that the owner looked at last; none before any message."""
+    """``head`` is the leaf of the branch that the owner looked at last; none before any message.
+    ``keep_latest``: what does not fit the model's context is left out, oldest turns first, in
+    place of an error."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(
@@ -35,6 +37,7 @@ class Conversation(models.Model):
     head = models.ForeignKey(
         "Message", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
+    keep_latest = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)
 
@@ -114,9 +117,10 @@ class Generation(models.Model):
 
     ``advance`` is the only way from one state to another. ``attempt`` counts the starts of the
     work; a later attempt goes on from the text that earlier ones published. ``accepted_tokens`` of
-    the answer had been guessed rightly. ``timings`` holds
-    milliseconds: ``queue``, ``prefill``, ``decode``, ``ttft``, ``total``. ``request_id`` is the
-    browser's: the same one sent twice (the answer to the first was lost) makes one answer.
+    the answer had been guessed rightly. The oldest ``left_out`` messages of the prompt (of
+    `prompt.build`) did not fit the context. ``timings`` holds milliseconds: ``queue``,
+    ``prefill``, ``decode``, ``ttft``, ``total``. ``request_id`` is the browser's: the same one
+    sent twice (the answer to the first was lost) makes one answer.
     A request of a program (``via`` API) has no message: nothing that it says or gets is kept.
     """
 
@@ -150,6 +154,7 @@ class Generation(models.Model):
     cached_tokens = models.PositiveIntegerField(null=True, blank=True)
     completion_tokens = models.PositiveIntegerField(null=True, blank=True)
     accepted_tokens = models.PositiveIntegerField(null=True, blank=True)
+    left_out = models.PositiveIntegerField(default=0)
     timings = models.JSONField(default=dict, blank=True)
     queued_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)

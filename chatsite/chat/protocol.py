@@ -31,7 +31,8 @@ class Command(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fiel
 
 class Send(Command, frozen=True, tag="send"):
     """A new user message behind ``parent`` (null for the first of a conversation).
-    ``conversation`` null begins one; its id comes back in `Accepted`."""
+    ``conversation`` null begins one; its id comes back in `Accepted`. ``keep_latest``, where it
+    is not null, is the conversation's from now on."""
 
     id: RequestId
     content: str
@@ -39,6 +40,7 @@ class Send(Command, frozen=True, tag="send"):
     conversation: Id | None = None
     parent: Id | None = None
     params: SamplingParams = SamplingParams()
+    keep_latest: bool | None = None
 
 
 class Edit(Command, frozen=True, tag="edit"):
@@ -49,6 +51,7 @@ class Edit(Command, frozen=True, tag="edit"):
     content: str
     model: ModelName
     params: SamplingParams = SamplingParams()
+    keep_latest: bool | None = None
 
 
 class Regenerate(Command, frozen=True, tag="regenerate"):
@@ -58,6 +61,20 @@ class Regenerate(Command, frozen=True, tag="regenerate"):
     message: Id
     model: ModelName
     params: SamplingParams = SamplingParams()
+    keep_latest: bool | None = None
+
+
+class Measure(Command, frozen=True, tag="measure"):
+    """How many tokens ``content`` would take; with ``branch`` also what comes before it: the
+    conversation up to ``parent``, as it is sent to the model. A later one takes the place of one
+    that is not answered yet."""
+
+    id: RequestId
+    model: ModelName
+    content: str = ""
+    branch: bool = False
+    conversation: Id | None = None
+    parent: Id | None = None
 
 
 class Stop(Command, frozen=True, tag="stop"):
@@ -84,7 +101,7 @@ class Ack(Command, frozen=True, tag="ack"):
     cursor: Cursor
 
 
-AnyCommand = Send | Edit | Regenerate | Stop | Subscribe | Unsubscribe | Ack
+AnyCommand = Send | Edit | Regenerate | Measure | Stop | Subscribe | Unsubscribe | Ack
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type"):
@@ -107,6 +124,19 @@ class Stopped(Event, frozen=True, tag="stopped"):
 
     id: str
     generation: str
+
+
+class Measured(Event, frozen=True, tag="measured"):
+    """Tokens, of the ``context`` that one answer of this model has with all before it.
+    ``estimated``: the model isn't loaded, or was too busy to count. Without ``branch`` only
+    ``message`` is there."""
+
+    id: str
+    context: int
+    message: int
+    estimated: bool
+    system: int | None = None
+    history: int | None = None
 
 
 class Waiting(Event, frozen=True, tag="waiting"):
@@ -163,7 +193,7 @@ class Error(Event, frozen=True, tag="error"):
     generation: str | None = None
 
 
-AnyEvent = Accepted | Stopped | Waiting | Started | Delta | Ended | Changed | Error
+AnyEvent = Accepted | Stopped | Measured | Waiting | Started | Delta | Ended | Changed | Error
 
 encoder = msgspec.json.Encoder()
 _command_decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)

@@ -13,6 +13,7 @@ def conversation(item: Conversation) -> dict[str, Any]:
         "id": str(item.id),
         "title": item.title,
         "head": str(item.head_id) if item.head_id else None,
+        "keep_latest": item.keep_latest,
         "created_at": item.created_at.isoformat(),
         "updated_at": item.updated_at.isoformat(),
     }
@@ -44,6 +45,7 @@ def generation(item: Generation) -> dict[str, Any]:
             "cached_tokens": item.cached_tokens,
             "completion_tokens": item.completion_tokens,
         },
+        "left_out": item.left_out,
         "timings": item.timings,
         "queued_at": item.queued_at.isoformat(),
         "started_at": item.started_at.isoformat() if item.started_at else None,

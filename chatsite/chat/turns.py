@@ -19,6 +19,7 @@ from chatsite.chat import prompt
 from chatsite.chat.models import Conversation, Generation, GenerationState, Message
 from chatsite.chat.protocol import Edit, Regenerate, Send
 from chatsite.dispatch.messages import Job
+from chatsite.engine.messages import PromptOptions
 from chatsite.errors import Busy, EmptyMessage, MessageTooLong, NotFound
 from models_admin import catalogue, custom
 
@@ -122,6 +123,7 @@ def job(turn: Turn) -> Job:
         prompt.build(turn.answer.parent),
         turn.generation.params,
         system=settings.ENV.system_prompt,
+        prompt=PromptOptions(overflow="keep_latest" if turn.conversation.keep_latest else "error"),
     )
     return Job(
         id=str(turn.generation.pk),
@@ -214,5 +216,7 @@ def _queue_answer(
     )
     conversation.head = answer
     conversation.updated_at = timezone.now()
-    conversation.save(update_fields=["head", "updated_at"])
+    if command.keep_latest is not None:
+        conversation.keep_latest = command.keep_latest
+    conversation.save(update_fields=["head", "updated_at", "keep_latest"])
     return Turn(conversation, new, answer, generation, began=began)

@@ -110,6 +110,7 @@ class Changes(msgspec.Struct, forbid_unknown_fields=True):
 
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     head: uuid.UUID | None = None
+    keep_latest: bool | None = None
 
 
 @require_http_methods(["GET", "PATCH", "DELETE"])
@@ -195,7 +196,9 @@ def _change(user: User, id: uuid.UUID, changes: Changes) -> dict[str, Any]:
         if not Message.objects.filter(pk=changes.head, conversation=found).exists():
             raise NotFound
         found.head_id = changes.head
-    found.save(update_fields=["title", "head"])
+    if changes.keep_latest is not None:
+        found.keep_latest = changes.keep_latest
+    found.save(update_fields=["title", "head", "keep_latest"])
     return serialize.conversation(found)
 
 

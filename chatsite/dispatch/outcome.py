@@ -68,6 +68,7 @@ def save_end(
             values["cached_tokens"] = outcome.usage.cached_tokens
             values["completion_tokens"] = tokens
             values["accepted_tokens"] = outcome.usage.accepted
+            values["left_out"] = outcome.usage.left_out
         advanced = Generation.advance(generation, to=outcome.state, attempt=attempt, **values)
         if advanced and row.message is not None:
             Message.objects.filter(pk=row.message.pk).update(content=text)

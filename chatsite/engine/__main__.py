@@ -24,6 +24,7 @@ from chatsite.engine.backend import Backend, LoadError
 from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.intake import Intake
 from chatsite.engine.loop import Engine, Item
+from chatsite.engine.measure import Meter
 from chatsite.engine.messages import Load, Loaded, LoadFailed, Loading, ToHost, Tuning
 from chatsite.engine.prompt import PromptBuilder
 from chatsite.engine.template import ChatTemplate
@@ -92,7 +93,8 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
     )
     embeds = EmbedBuilder(vocabulary, backend.embedder)
     writer = prompts if facts.generates else None
-    Intake(frames_in, writer, embeds, backend.check, inbox, time.perf_counter).start()
+    meter = Meter(vocabulary)
+    Intake(frames_in, writer, embeds, backend.check, inbox, time.perf_counter, meter).start()
     engine.run(inbox)
     backend.close()
     return 0

@@ -16,7 +16,17 @@ from chatsite.engine import frames
 from chatsite.engine.backend import BadParameters
 from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.loop import Item
-from chatsite.engine.messages import Cancel, Embed, Failed, Generate, Load, SamplingParams, Shutdown
+from chatsite.engine.measure import Meter
+from chatsite.engine.messages import (
+    Cancel,
+    Embed,
+    Failed,
+    Generate,
+    Load,
+    Measure,
+    SamplingParams,
+    Shutdown,
+)
 from chatsite.engine.prompt import ContextExceeded, PromptBuilder
 from chatsite.engine.template import TemplateError
 
@@ -36,6 +46,7 @@ class Intake(threading.Thread):
         check: Callable[[SamplingParams], None],
         inbox: SimpleQueue[Item],
         clock: Callable[[], float],
+        meter: Meter,
     ) -> None:
         super().__init__(name="intake", daemon=True)
         self._descriptor = descriptor
@@ -44,12 +55,13 @@ class Intake(threading.Thread):
         self._check = check
         self._inbox = inbox
         self._clock = clock
+        self._meter = meter
 
     def run(self) -> None:
         try:
             while (frame := frames.read_frame(self._descriptor)) is not None:
                 match frame:
-                    case Generate() | Embed():
+                    case Generate() | Embed() | Measure():
                         self._inbox.put(self._prepare(frame))
                     case Cancel():
                         self._inbox.put(frame)
@@ -62,7 +74,7 @@ class Intake(threading.Thread):
         finally:
             self._inbox.put(None)
 
-    def _prepare(self, request: Generate | Embed) -> Item:
+    def _prepare(self, request: Generate | Embed | Measure) -> Item:
         arrived = self._clock()
         try:
             if isinstance(request, Embed):
@@ -71,6 +83,8 @@ class Intake(threading.Thread):
                 raise BadParameters(
                     "this model gives embeddings and writes no text; choose another one"
                 )
+            if isinstance(request, Measure):
+                return self._meter.measure(self._prompts, request)
             prompt = self._prompts.prepare(request, arrived)
             self._check(prompt.params)
             return prompt

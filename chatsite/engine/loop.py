@@ -17,6 +17,7 @@ from chatsite.engine.messages import (
     Failed,
     Finished,
     FinishReason,
+    Measured,
     Started,
     Step,
     ToHost,
@@ -37,7 +38,7 @@ MAX_FAULTS = 3
 WORTH_WAITING = 64
 
 # What the reader thread hands over; None is the end.
-Item = Prompt | EmbedJob | Cancel | Failed | None
+Item = Prompt | EmbedJob | Cancel | Measured | Failed | None
 
 
 class Engine:
@@ -127,7 +128,7 @@ class Engine:
                     self.embed(item)
                 case Cancel():
                     self.cancel(item.id)
-                case Failed():
+                case Failed() | Measured():
                     self._emit_frame(item)
                 case None:
                     return False

@@ -176,6 +176,16 @@ class Embed(msgspec.Struct, frozen=True, tag="embed"):
     truncate: bool = False
 
 
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """Asks how many tokens ``messages`` are as a prompt, and each of ``texts`` by itself.
+    Answered beside what is computed, by `Measured` or `Failed`."""
+
+    id: str
+    messages: tuple[ChatMessage, ...] = ()
+    options: PromptOptions = PromptOptions()
+    texts: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     id: str
 
@@ -184,7 +194,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     pass
 
 
-ToChild = Load | Generate | Embed | Cancel | Shutdown
+ToChild = Load | Generate | Embed | Measure | Cancel | Shutdown
 
 
 # Child to host.
@@ -305,6 +315,16 @@ class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
     tokens: int
 
 
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """Tokens of a `Measure`: of the whole ``prompt`` (0 without messages), of its ``head`` (what
+    the template and the administered messages begin it with), and of each text."""
+
+    id: str
+    prompt: int
+    head: int
+    texts: tuple[int, ...]
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """The last frame of a request that could not run or go on. Codes are those of
     `chatsite.errors` where one fits (``context_length_exceeded``), else ``engine_error``;
@@ -317,4 +337,5 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     details: dict[str, int] = {}
 
 
-ToHost = Loading | Loaded | LoadFailed | Started | Step | Stats | Finished | Embedded | Failed
+Answered = Finished | Embedded | Measured | Failed
+ToHost = Loading | Loaded | LoadFailed | Started | Step | Stats | Answered

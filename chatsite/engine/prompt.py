@@ -125,6 +125,14 @@ class PromptBuilder:
         tokens = renderer.tokenize(text + mask.hide_answer(prefix), mask)
         return tokens, len(renderer.tokenize(text, mask)) if prefix else len(tokens)
 
+    def measure(self, messages: Sequence[ChatMessage], options: PromptOptions) -> tuple[int, int]:
+        """Tokens of the whole prompt, however long, and of its head. Raises `TemplateError` and
+        `BadParameters`."""
+        renderer = self._renderer(options.template)
+        tokens = renderer.tokenize(*renderer.render(messages, options))
+        head = self._head(renderer, messages[: options.administered], options)
+        return len(tokens), common_prefix(head, tokens)
+
     def _renderer(self, template: str) -> _Renderer:
         if template not in self._renderers:
             if len(self._renderers) >= _KEPT:
@@ -163,21 +171,25 @@ class PromptBuilder:
         self, renderer: _Renderer, request: Generate, options: PromptOptions
     ) -> tuple[Sequence[ChatMessage], int]:
         """The messages, without the oldest turns where they may be left out and don't fit with
-        some room for an answer. System messages and the last turn always stay."""
+        some room for an answer. System messages, an administrator's and the last turn always
+        stay."""
         messages = request.messages
         if options.overflow != "keep_latest":
             return messages, 0
         room = self._context - min(request.params.max_tokens or self._context, self._context // 4)
 
+        def stays(at: int, message: ChatMessage) -> bool:
+            return at < options.administered or message.role == "system"
+
         def without(turns: int) -> list[ChatMessage]:
             left = starts[turns]
-            return [m for at, m in enumerate(messages) if m.role == "system" or at >= left]
+            return [m for at, m in enumerate(messages) if stays(at, m) or at >= left]
 
         def too_long(turns: int) -> bool:
             text, mask = renderer.render(without(turns), options, request.prefix)
             return len(renderer.tokenize(text, mask)) > room
 
-        asked = [at for at, m in enumerate(messages) if m.role == "user"]
+        asked = [at for at, m in enumerate(messages) if m.role == "user" and not stays(at, m)]
         starts = [0, *asked[1:]]
         turns = bisect.bisect_left(range(len(starts) - 1), True, key=lambda n: not too_long(n))
         kept = without(turns)

@@ -23,6 +23,7 @@ from chatsite.dispatch.outcome import Outcome
 from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, host_hints
 from chatsite.errors import ChatsiteError, ModelUnavailable
 from chatsite.inference import status
+from chatsite.inference.measuring import Desk
 from chatsite.inference.placement import Placement
 from chatsite.inference.runner import Effects, ModelRunner, ModelSpec, Running
 from chatsite.stream.publish import FencedOff, Publisher
@@ -74,6 +75,7 @@ class Host:
             publisher=publisher,
         )
         self.placement = Placement(resolve, effects, keep_loaded)
+        self._desk = Desk(id, redis, self.placement)
 
     # Life.
 
@@ -86,7 +88,7 @@ class Host:
             # goes on without, say, its heartbeat.
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._publisher.run(), name="publish")
-                for step in (self._listen, self._beat, self._tell, self._serve):
+                for step in (self._listen, self._beat, self._tell, self._serve, self._desk.serve):
                     group.create_task(self._forever(step), name=step.__name__)
         finally:
             self._draining = True

@@ -82,6 +82,9 @@ class Placement:
         self._runners.pop(digest, None)
         self._names = {n: known for n, known in self._names.items() if known[0].digest != digest}
 
+    def loaded(self, digest: str) -> ModelRunner | None:
+        return self._runners.get(digest)
+
     def running(self) -> list[Running]:
         return [job for runner in self._runners.values() for job in runner.running.values()]
 

@@ -23,6 +23,7 @@ from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.errors import RequestRefused
+from chatsite.inference.questions import Questions
 from chatsite.inference.status import ModelState, ModelStatus
 from chatsite.stream.messages import Vectors
 from chatsite.stream.publish import Publisher, Writer
@@ -89,6 +90,7 @@ class ModelRunner:
     last_used: float = field(default_factory=time.monotonic)
     # A job that was there when a child died, twice, waits to be computed alone.
     suspect_waits: bool = False
+    _questions: Questions = field(default_factory=Questions)
     _client: EngineClient | None = None
     _task: asyncio.Task[None] | None = None
     _deaths: int = 0
@@ -153,6 +155,10 @@ class ModelRunner:
     async def cancel(self, id: str) -> None:
         if id in self.running:
             await self._send(m.Cancel(id))
+
+    async def measure(self, measure: m.Measure) -> m.Measured | m.Failed | None:
+        """Tokens of texts; None while the model is not loaded or too busy to say."""
+        return await self._questions.ask(measure, self._send) if self.state == "ready" else None
 
     async def _send(self, frame: m.ToChild) -> None:
         # To a child that has just died nothing need be said: `_live` gives its jobs back.
@@ -248,6 +254,8 @@ class ModelRunner:
     # Frames.
 
     def _handle(self, frame: m.ToHost) -> None:
+        if self._questions.take(frame):
+            return
         match frame:
             case m.Step(deltas):
                 for delta in deltas:

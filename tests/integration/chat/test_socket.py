@@ -85,6 +85,34 @@ async def test_a_conversation_of_two_turns(alice: ChatClient) -> None:
     assert again.message["parent"] == second.message["parent"]
 
 
+async def test_the_context_is_measured_before_sending(alice: ChatClient, bob: ChatClient) -> None:
+    first = await alice.ask("one two three", model=MODEL)
+    await ended(first)
+    ask = {"type": "measure", "model": MODEL, "content": "four five"}
+    draft = await alice.request(ask)
+    assert (draft["message"], draft["estimated"]) == (2, False)
+    assert draft["system"] is None
+    branch = {"branch": True, "conversation": first.conversation, "parent": first.message_id}
+    whole = await alice.request(ask | branch)
+    assert 0 < whole["system"] <= whole["history"] < whole["context"]
+    second = await ended(await alice.ask("four five", model=MODEL, after=first))
+    total = whole["system"] + whole["history"] + whole["message"]
+    assert second["usage"]["prompt_tokens"] == total
+    assert (await refused(bob, ask | branch))["code"] == "not_found"
+    assert (await refused(bob, ask | {"model": "absent:1b"}))["code"] == "model_not_found"
+
+
+async def test_the_oldest_turns_may_be_left_out(alice: ChatClient) -> None:
+    long = "word " * 1500
+    first = await alice.ask(f"@say ok {long}", model=MODEL)
+    await ended(first)
+    refused_answer = await alice.ask(long, model=MODEL, after=first)
+    assert (await ended(refused_answer))["error"]["code"] == "context_length_exceeded"
+    command = {"type": "regenerate", "message": refused_answer.message_id, "model": MODEL}
+    again = await ended(await alice.command({**command, "keep_latest": True}))
+    assert (again["state"], again["left_out"]) == ("done", 2)
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

@@ -164,6 +164,17 @@ def test_missing_and_quarantined_models_are_refused(alice: User, model: str) -> 
     assert not Conversation.objects.exists()
 
 
+def test_what_may_be_left_out_is_the_conversations_choice(alice: User, model: str) -> None:
+    first = turns.make(alice, Send("1", "one", model, keep_latest=True))
+    assert turns.job(first).options.overflow == "keep_latest"
+    answer(first, "1")
+    second = send(alice, "two", model, after=first)
+    assert turns.job(second).options.overflow == "keep_latest"
+    answer(second, "2")
+    again = turns.make(alice, Regenerate("r", str(second.answer.pk), model, keep_latest=False))
+    assert turns.job(again).options.overflow == "error"
+
+
 def test_the_same_request_makes_one_turn(alice: User, bob: User, model: str) -> None:
     first = turns.make(alice, Send("same", "x", model))
     second = turns.make(alice, Send("same", "x", model))

@@ -14,8 +14,11 @@ from chatsite.engine import autotune, frames, spawn
 from chatsite.engine.client import EngineClient, EngineGone, EngineLoadFailed
 from chatsite.engine.messages import (
     Cancel,
+    ChatMessage,
     Failed,
     Finished,
+    Measure,
+    Measured,
     SamplingParams,
     Started,
     Step,
@@ -51,6 +54,18 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_its_figures(client):
     assert isinstance(end, Failed)
     assert end.code == "context_length_exceeded"
     assert end.details["prompt_tokens"] > end.details["context"] == 512
+
+
+async def test_texts_are_measured_while_an_answer_is_written(client):
+    await client.send(ask("g", "@tokens 400 @delay-ms 20"))
+    await client.send(Measure("m", (ChatMessage("user", "one two"),), texts=("one two three",)))
+    async for frame in client:
+        if isinstance(frame, Measured):
+            break
+        assert not isinstance(frame, Finished)
+    assert frame.id == "m"
+    assert frame.texts == (3,)
+    assert frame.prompt > 3
 
 
 async def test_cancel_ends_an_answer_and_keeps_its_text(client):

@@ -1,0 +1,72 @@
+"""Questions about tokens on their way from a web process to an engine child and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from chatsite.engine import messages as m
+from chatsite.inference import measuring
+from chatsite.inference.measuring import Desk, ask
+from chatsite.inference.placement import Placement
+from chatsite.inference.runner import Effects, ModelRunner, ModelSpec
+from chatsite.inference.status import HostStatus, ModelStatus
+from chatsite.stream.publish import Publisher
+
+DIGEST = "a" * 64
+HOSTS = [HostStatus("h", "h", 1, (ModelStatus("tiny", DIGEST, "ready", context=512),))]
+
+
+@pytest.fixture
+async def runner(redis: Redis, tmp_path: Path) -> AsyncIterator[ModelRunner]:
+    changed = asyncio.Event()
+    effects = Effects(
+        lambda *_: None,
+        lambda _: None,
+        lambda *_: None,
+        changed.set,
+        Publisher(redis, ended_ttl_seconds=60),
+    )
+    spec = ModelSpec(
+        "tiny", DIGEST, tmp_path / "no", 512, 2, 1, 200.0, 0, "scripted", tmp_path / "tuning"
+    )
+    placement = Placement(lambda _: asyncio.sleep(0, spec), effects, 1)
+    found = await placement.runner_for("tiny")
+    assert found
+    desk = asyncio.create_task(Desk("h", redis, placement).serve())
+    while found.state != "ready":
+        changed.clear()
+        await changed.wait()
+    yield found
+    desk.cancel()
+    await asyncio.gather(desk, return_exceptions=True)
+    await placement.stop_all()
+
+
+def question(id: str) -> m.Measure:
+    return m.Measure(id, texts=("one two three", "four"))
+
+
+async def test_the_child_that_is_loaded_counts(redis: Redis, runner: ModelRunner) -> None:
+    answers = await asyncio.gather(*(ask(redis, HOSTS, DIGEST, question(str(n))) for n in range(8)))
+    assert {answer and answer.texts for answer in answers} == {(3, 1)}
+    assert await redis.keys("cs:measured:*") == []
+
+
+async def test_a_refusal_of_the_child_is_no_answer(redis: Redis, runner: ModelRunner) -> None:
+    bad = m.Measure("b", (m.ChatMessage("user", "x"),), m.PromptOptions(template="{% for %}"))
+    assert await ask(redis, HOSTS, DIGEST, bad) is None
+
+
+async def test_nobody_waits_for_what_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await ask(redis, [], DIGEST, question("1")) is None
+    assert await ask(redis, HOSTS, DIGEST, question("2")) is None  # nobody listens
+    monkeypatch.setattr(measuring, "ANSWER_SECONDS", 0.05)
+    pubsub = redis.pubsub()
+    await pubsub.subscribe("cs:measure:h")
+    assert await ask(redis, HOSTS, DIGEST, question("3")) is None
+    await pubsub.aclose()
