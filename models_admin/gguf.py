@@ -247,5 +247,8 @@ def has_chat_template(file: BinaryIO, size: int) -> bool:
     for _key in range(min(keys, _MAX_KEYS)):
         if reader.key() == "tokenizer.chat_template":
             return True
-        reader.value(reader.number("I"))
+        if (kind := reader.number("I")) == _ARRAY:
+            reader.list()
+        else:
+            reader.scalar(kind)
     return False

@@ -40,7 +40,7 @@ class Follower:
             change = feed.next_change()
             if feed.attempt > attempt:
                 attempt = feed.attempt
-                await self._send(Started(feed.generation, attempt))
+                await self._send(Started(feed.generation, attempt, feed.syntax))
             if feed.place is not None and feed.place != place and not feed.texts:
                 place = feed.place
                 await self._send(Waiting(feed.generation, place.ahead, place.model, place.progress))
@@ -48,7 +48,9 @@ class Follower:
             if text := feed.read(self._cursor):
                 self._cursor = text.end
                 self._unacknowledged.append((text.end, len(text.text)))
-                await self._send(Delta(feed.generation, text.start, text.end, text.text))
+                await self._send(
+                    Delta(feed.generation, text.start, text.end, text.text, feed.reasoning_ms)
+                )
             if feed.end is not None and self._cursor == len(feed.texts):
                 return self._cursor
             await change.wait()

@@ -119,8 +119,9 @@ class Generation(models.Model):
     work; a later attempt goes on from the text that earlier ones published. ``accepted_tokens`` of
     the answer had been guessed rightly. The oldest ``left_out`` messages of the prompt (of
     `prompt.build`) did not fit the context. ``timings`` holds milliseconds: ``queue``,
-    ``prefill``, ``decode``, ``ttft``, ``total``. ``request_id`` is the browser's: the same one
-    sent twice (the answer to the first was lost) makes one answer.
+    ``prefill``, ``decode``, ``ttft``, ``total``, and ``reasoning`` where the answer has some.
+    ``syntax`` is how its text marks that (`OutputSyntax`). ``request_id`` is the browser's: the
+    same one sent twice (the answer to the first was lost) makes one answer.
     A request of a program (``via`` API) has no message: nothing that it says or gets is kept.
     """
 
@@ -148,6 +149,7 @@ class Generation(models.Model):
     model = models.CharField(max_length=200)
     model_version = models.CharField(max_length=64, blank=True)
     params = models.JSONField(default=dict, blank=True)
+    syntax = models.JSONField(default=dict, blank=True)
     finish_reason = models.CharField(max_length=20, blank=True)
     error = models.JSONField(null=True, blank=True)
     prompt_tokens = models.PositiveIntegerField(null=True, blank=True)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from chatsite.engine.messages import SamplingParams
+from chatsite.engine.messages import PLAIN, OutputSyntax, SamplingParams
 from chatsite.stream.messages import EndState
 
 Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -151,17 +151,22 @@ class Waiting(Event, frozen=True, tag="waiting"):
 
 
 class Started(Event, frozen=True, tag="started"):
-    """A slot works on the answer: attempt 2 and later go on after a fault."""
+    """A slot works on the answer: attempt 2 and later go on after a fault. ``syntax`` is how the
+    text marks reasoning and tool calls (`engine.messages.OutputSyntax`)."""
 
     generation: str
     attempt: int
+    syntax: OutputSyntax = PLAIN
 
 
-class Delta(Event, frozen=True, tag="delta"):
+class Delta(Event, frozen=True, tag="delta", omit_defaults=True):
+    """``reasoning_ms`` is how long the answer's reasoning took, once it is over."""
+
     generation: str
     start: int
     end: int
     text: str
+    reasoning_ms: float | None = None
 
 
 class Ended(Event, frozen=True, tag="ended"):

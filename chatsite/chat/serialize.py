@@ -47,6 +47,7 @@ def generation(item: Generation) -> dict[str, Any]:
         },
         "left_out": item.left_out,
         "timings": item.timings,
+        "syntax": item.syntax,
         "queued_at": item.queued_at.isoformat(),
         "started_at": item.started_at.isoformat() if item.started_at else None,
         "finished_at": item.finished_at.isoformat() if item.finished_at else None,

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.utils import timezone
 
 from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
 from chatsite.dispatch.queue import GivenBack, Queue
-from chatsite.engine.messages import Usage
+from chatsite.engine.messages import PLAIN, OutputSyntax, Usage
 from chatsite.errors import Interrupted
 from chatsite.stream.messages import End
 from chatsite.stream.publish import FencedOff, Publisher, Writer
@@ -37,17 +38,29 @@ class Outcome:
 
 
 @sync_to_async
-def save_start(generation: str, *, attempt: int, version: str) -> bool:
+def save_start(
+    generation: str, *, attempt: int, version: str, syntax: OutputSyntax = PLAIN
+) -> bool:
     """queued → running; on a later attempt, running → running. False when it has ended."""
     Generation.objects.filter(pk=generation, started_at=None).update(started_at=timezone.now())
     return Generation.advance(
-        generation, to=GenerationState.RUNNING, attempt=attempt, model_version=version
+        generation,
+        to=GenerationState.RUNNING,
+        attempt=attempt,
+        model_version=version,
+        syntax=msgspec.to_builtins(syntax),
     )
 
 
 @sync_to_async
 def save_end(
-    generation: str, *, attempt: int, text: str, tokens: int, outcome: Outcome
+    generation: str,
+    *,
+    attempt: int,
+    text: str,
+    tokens: int,
+    outcome: Outcome,
+    reasoning_ms: float | None = None,
 ) -> End | None:
     """Saves text and outcome in one transaction and returns the stream's last entry. If the
     generation had ended before, nothing is changed and that end is returned; if a later
@@ -61,7 +74,7 @@ def save_end(
             "finish_reason": outcome.finish_reason,
             "error": outcome.error,
             "finished_at": now,
-            "timings": _timings(row, outcome, (now - row.queued_at) / timedelta(milliseconds=1)),
+            "timings": _timings(row, outcome, now, reasoning_ms),
         }
         if outcome.usage:
             values["prompt_tokens"] = outcome.usage.prompt_tokens
@@ -77,8 +90,10 @@ def save_end(
     return None if row.state in OPEN_STATES else _as_end(row)
 
 
-def _timings(row: Generation, outcome: Outcome, total_ms: float) -> dict[str, float]:
-    timings = {"total": total_ms}
+def _timings(
+    row: Generation, outcome: Outcome, now: datetime, reasoning_ms: float | None
+) -> dict[str, float]:
+    timings = {"total": (now - row.queued_at) / timedelta(milliseconds=1)}
     if row.started_at:
         timings["queue"] = (row.started_at - row.queued_at) / timedelta(milliseconds=1)
     if outcome.usage:
@@ -86,6 +101,8 @@ def _timings(row: Generation, outcome: Outcome, total_ms: float) -> dict[str, fl
         timings["decode"] = outcome.usage.decode_ms
     if outcome.ttft_ms is not None:
         timings["ttft"] = outcome.ttft_ms
+    if reasoning_ms is not None:
+        timings["reasoning"] = reasoning_ms
     return {name: round(value, 1) for name, value in timings.items()}
 
 
@@ -113,6 +130,7 @@ async def conclude(queue: Queue, publisher: Publisher, writer: Writer, outcome: 
         text=writer.full_text(),
         tokens=writer.tokens,
         outcome=outcome,
+        reasoning_ms=writer.reasoning_ms,
     )
     try:
         if end is None:

@@ -193,7 +193,7 @@ class ScriptedSampler:
 
 
 class ScriptedBackend:
-    template: str | None = CHATML
+    template: str | None = f"{CHATML}{{# It reasons between <think> and </think>. #}}"
 
     def __init__(self, load: Load, on_progress: Callable[[float], None]) -> None:
         directives = _of_file(load.path)

@@ -25,7 +25,8 @@ from chatsite.errors import ChatsiteError, ModelUnavailable
 from chatsite.inference import status
 from chatsite.inference.measuring import Desk
 from chatsite.inference.placement import Placement
-from chatsite.inference.runner import Effects, ModelRunner, ModelSpec, Running
+from chatsite.inference.runner import Effects, ModelRunner, ModelSpec
+from chatsite.inference.running import Running
 from chatsite.stream.publish import FencedOff, Publisher
 
 log = logging.getLogger(__name__)
@@ -189,9 +190,11 @@ class Host:
             log.warning("generation %s: a later attempt has it", id)
             return
         beginning = asyncio.create_task(
-            outcomes.save_start(id, attempt=lease.attempt, version=runner.spec.digest)
+            outcomes.save_start(
+                id, attempt=lease.attempt, version=runner.spec.digest, syntax=runner.syntax
+            )
         )
-        running = Running(lease, writer, beginning)
+        running = Running(lease, writer, beginning, runner.syntax)
         # A first attempt can't have ended: it may start while its row is being written. A later
         # one may come after the end was saved and before the stream was told.
         if lease.attempt > 1 and not await beginning:

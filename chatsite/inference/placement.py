@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from chatsite.errors import ModelUnavailable
-from chatsite.inference.runner import Effects, ModelRunner, ModelSpec, Running
+from chatsite.inference.runner import Effects, ModelRunner, ModelSpec
+from chatsite.inference.running import Running
 from chatsite.inference.status import ModelStatus
 
 # A name is looked up again after this time, so that a switch to another version is noticed.

@@ -18,15 +18,15 @@ from typing import Literal
 
 from chatsite.chat.models import GenerationState
 from chatsite.dispatch.outcome import Outcome
-from chatsite.dispatch.queue import Lease
 from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.errors import RequestRefused
 from chatsite.inference.questions import Questions
+from chatsite.inference.running import Running
 from chatsite.inference.status import ModelState, ModelStatus
 from chatsite.stream.messages import Vectors
-from chatsite.stream.publish import Publisher, Writer
+from chatsite.stream.publish import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +52,6 @@ class ModelSpec:
     cache_bytes: int
     backend: Literal["llama", "scripted"]
     tuning_file: Path
-
-
-@dataclass
-class Running:
-    """One leased job. ``beginning`` saves the start; the end waits for it."""
-
-    lease: Lease
-    writer: Writer
-    beginning: asyncio.Task[bool]
-    first_text_at: float | None = None
-    vectors: Vectors | None = None
 
 
 @dataclass(frozen=True)
@@ -285,13 +274,20 @@ class ModelRunner:
             return
         if running.first_text_at is None:
             running.first_text_at = time.time()
-        self.effects.publisher.append(running.writer, delta.text, delta.tokens, delta.logprobs)
+        publisher = self.effects.publisher
+        publisher.append(running.writer, delta.text, delta.tokens, delta.logprobs)
+        took = running.reasoning.push(delta.text, time.monotonic())
+        if took is not None:
+            publisher.reasoned(running.writer, took)
 
     def _end(self, id: str, outcome: Outcome) -> None:
         running = self.running.pop(id, None)
         if running is None:
             return
         self.last_used = time.monotonic()
+        took = running.reasoning.stop(self.last_used)
+        if took is not None:
+            running.writer.reasoning_ms = took
         if running.first_text_at is not None:
             ttft = (running.first_text_at - running.lease.job.queued_at) * 1000
             outcome = dataclasses.replace(outcome, ttft_ms=ttft)

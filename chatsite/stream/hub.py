@@ -58,6 +58,7 @@ class Feed:
     attempt: int = 0
     syntax: OutputSyntax = PLAIN
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    reasoning_ms: float | None = None
     vectors: Vectors | None = None
     end: End | None = None
     place: Place | None = None
@@ -93,6 +94,8 @@ class Feed:
             case Text() as entry:
                 self.texts.append(entry.text)
                 self.logprobs += entry.logprobs
+                if entry.reasoning_ms is not None:
+                    self.reasoning_ms = entry.reasoning_ms
             case Vectors() as vectors:
                 # An entry without text, so that cursors count all entries.
                 self.texts.append("")

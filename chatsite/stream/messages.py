@@ -25,11 +25,13 @@ class Fence(msgspec.Struct, frozen=True, tag="f"):
 
 
 class Text(msgspec.Struct, frozen=True, tag="t"):
-    """``tokens`` that the text took, so that a later attempt keeps to ``max_tokens``."""
+    """``tokens`` that the text took, so that a later attempt keeps to ``max_tokens``.
+    ``reasoning_ms`` is how long the answer's reasoning took, in the entry that ends it."""
 
     text: str
     tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning_ms: float | None = None
 
 
 class Vectors(msgspec.Struct, frozen=True, tag="v"):

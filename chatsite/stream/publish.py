@@ -36,16 +36,19 @@ class FencedOff(Exception):
 @dataclass
 class Writer:
     """One attempt at one generation. ``text`` and ``tokens`` are all that the stream will hold,
-    earlier attempts included; ``pending`` is what of it waits for the next flush."""
+    earlier attempts included; ``pending`` is what of it waits for the next flush.
+    ``reasoning_ms`` is how long its reasoning took, None before its end."""
 
     generation: str
     attempt: int
     text: list[str] = field(default_factory=list)
     tokens: int = 0
     seq: int = 0
+    reasoning_ms: float | None = None
     pending: str = ""
     pending_tokens: int = 0
     pending_logprobs: list[TokenLogprob] = field(default_factory=list)
+    pending_reasoning_ms: float | None = None
     fenced_off: bool = False
 
     def full_text(self) -> str:
@@ -84,6 +87,8 @@ class Publisher:
             if isinstance(entry, Text):
                 writer.text.append(entry.text)
                 writer.tokens += entry.tokens
+                if entry.reasoning_ms is not None:
+                    writer.reasoning_ms = entry.reasoning_ms
             if not isinstance(entry, Fence):
                 writer.seq = int(id.partition(b"-")[2])
         return writer
@@ -99,6 +104,10 @@ class Publisher:
         writer.pending_logprobs += logprobs
         self._dirty[writer.generation] = writer
         self._wake.set()
+
+    def reasoned(self, writer: Writer, milliseconds: float) -> None:
+        """The reasoning of an answer ends with the text that was appended last."""
+        writer.reasoning_ms = writer.pending_reasoning_ms = milliseconds
 
     async def run(self) -> None:
         """Flushes until cancelled. The first text after a pause goes out at once; a writer is
@@ -125,7 +134,10 @@ class Publisher:
             self._dirty.clear()
             if not writers:
                 return
-            sent = [Text(w.pending, w.pending_tokens, tuple(w.pending_logprobs)) for w in writers]
+            sent = [
+                Text(w.pending, w.pending_tokens, tuple(w.pending_logprobs), w.pending_reasoning_ms)
+                for w in writers
+            ]
             try:
                 # A transaction, so that a reader that waits is woken once and gets all of it.
                 async with self._redis.pipeline(transaction=len(writers) > 1) as pipe:
@@ -154,6 +166,8 @@ class Publisher:
             writer.pending = writer.pending[len(held.text) :]
             writer.pending_tokens -= held.tokens
             del writer.pending_logprobs[: len(held.logprobs)]
+            if held.reasoning_ms is not None:
+                writer.pending_reasoning_ms = None
 
     async def _own_entry(self, writer: Writer) -> Text | None:
         """The entry under the refused ID if it is the newest: an earlier try of ours arrived

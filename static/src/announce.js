@@ -32,8 +32,9 @@ export class Announcer {
    * The state of the open conversation's last answer; called at each change of it.
    * @param {import("./thread.js").Message | null} message
    * @param {import("./stream.js").Stream | null} stream
+   * @param {string} text what it says, without its reasoning
    */
-  follow(message, stream) {
+  follow(message, stream, text) {
     const generation = message?.generation;
     if (!message || !generation) {
       this.#id = null;
@@ -41,12 +42,11 @@ export class Announcer {
     }
     const open = isOpen(generation);
     if (generation.id !== this.#id) {
-      this.#begin(generation.id, open ? "" : message.content);
+      this.#begin(generation.id, open ? "" : text);
       if (!open) {
         return;
       }
     }
-    const text = open ? (stream?.text ?? "") : message.content;
     if (text.length > this.#read) {
       this.#sentences.push(text.slice(this.#read)).forEach((sentence) => this.say(sentence));
       this.#read = text.length;

@@ -93,7 +93,8 @@ function showThread() {
 
 function announce() {
   const answer = lastOf("assistant");
-  announcer.follow(answer, chat.streams.get(answer?.generation?.id ?? ""));
+  const stream = chat.streams.get(answer?.generation?.id ?? "");
+  announcer.follow(answer, stream, messages.said(answer));
 }
 
 let shown = /** @type {string | null | undefined} */ (undefined);

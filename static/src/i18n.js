@@ -55,6 +55,20 @@ export function seconds(ms) {
   }).format(ms / 1000);
 }
 
+/** "1m 5s". @param {number} ms */
+export function duration(ms) {
+  if (ms < 60_000) {
+    return seconds(ms < 1000 ? Math.max(ms, 100) : Math.round(ms / 1000) * 1000);
+  }
+  const minutes = new Intl.NumberFormat(locale, {
+    style: "unit",
+    unit: "minute",
+    unitDisplay: "narrow",
+  });
+  const rest = Math.round((ms % 60_000) / 1000) * 1000;
+  return `${minutes.format(Math.floor(ms / 60_000))} ${seconds(rest)}`;
+}
+
 /** @param {number} value */
 export function bytes(value) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];

@@ -1,7 +1,8 @@
 /** The shown branch of the open conversation, as turns in the document. */
 import { h } from "./dom.js";
 import { gettext } from "./i18n.js";
-import { AnswerTurn, UserTurn } from "./turns.js";
+import { AnswerTurn } from "./answer-turn.js";
+import { UserTurn } from "./turns.js";
 
 export class Messages {
   /** @type {Map<string, UserTurn | AnswerTurn>} */
@@ -70,6 +71,15 @@ export class Messages {
         turn.updateText();
       }
     }
+  }
+
+  /**
+   * What an answer says, without its reasoning.
+   * @param {import("./thread.js").Message | null} message
+   */
+  said(message) {
+    const turn = this.#turns.get(message?.id ?? "");
+    return turn instanceof AnswerTurn ? turn.text : "";
   }
 
   /** @param {import("./thread.js").Message} message */

@@ -30,6 +30,10 @@ export class Stream {
     /** @type {{ahead: number, model: string, progress: number | null} | null} */
     this.waiting = null;
     this.attempt = 0;
+    /** How its text marks reasoning and calls. @type {import("./output.js").Syntax} */
+    this.syntax = {};
+    /** How long its reasoning took, once it is over. @type {number | null} */
+    this.reasoningMs = null;
     this.unacknowledged = 0;
     this.acknowledgedAt = 0;
   }

@@ -80,8 +80,10 @@ export class Streams {
     } else if (event.type === "started") {
       stream.waiting = null;
       stream.attempt = event.attempt;
+      stream.syntax = event.syntax;
     } else if (event.type === "delta") {
       const outcome = stream.apply(/** @type {any} */ (event));
+      stream.reasoningMs = event.reasoning_ms ?? stream.reasoningMs;
       if (outcome === "gap") {
         this.#resync(stream);
       }

@@ -10,6 +10,7 @@
  * @property {{prompt_tokens: number | null, cached_tokens: number | null,
  *   completion_tokens: number | null}} usage
  * @property {Record<string, number>} timings milliseconds
+ * @property {import("./output.js").Syntax} syntax
  *
  * @typedef {object} Message
  * @property {string} id

@@ -1,16 +1,13 @@
 /** One message in the document, with what one can do with it. */
-import { AnswerBody } from "./answer-body.js";
-import { attempt, copyFrom, h, icon, iconButton } from "./dom.js";
+import { attempt, copyFrom, h, iconButton } from "./dom.js";
 import { fill, gettext, dateTime } from "./i18n.js";
-import { endText, figures, waitingText } from "./status.js";
-import { isOpen } from "./thread.js";
 
 /**
  * @typedef {import("./thread.js").Message} Message
  * @typedef {import("./chat.js").Chat} Chat
  */
 
-class Turn {
+export class Turn {
   #problem = h("p", { className: "notice error", role: "alert", hidden: true });
 
   /**
@@ -152,109 +149,5 @@ export class UserTurn extends Turn {
     this.#bubble.after(form);
     box.focus();
     box.setSelectionRange(box.value.length, box.value.length);
-  }
-}
-
-export class AnswerTurn extends Turn {
-  #text = h("div", { className: "answer-body md", dir: "auto" });
-  #article = h("article", { "aria-label": gettext("Answer") }, this.#text);
-  #body = new AnswerBody(this.#text);
-  #waiting = h("p", { className: "waiting" });
-  #end = h("div", { className: "notice", hidden: true });
-  #figures = h("span", { className: "figures" });
-  #copy = iconButton("copy", gettext("Copy"), () =>
-    copyFrom(this.#copy, this.text, gettext("Copied")),
-  );
-  #regenerate = iconButton("again", gettext("Regenerate"), () => this.#again());
-  text = "";
-
-  /**
-   * @param {Chat} chat
-   * @param {() => string} model the chosen one
-   */
-  constructor(chat, model) {
-    super(chat, "answer");
-    this.model = model;
-    this.actions.append(this.branches, this.#copy, this.#regenerate, this.#figures);
-    const heading = h("h2", { className: "sr-only" }, gettext("Answer:"));
-    this.element.append(
-      heading,
-      this.#article,
-      this.#waiting,
-      this.#end,
-      this.actions,
-      this.problem,
-    );
-  }
-
-  /**
-   * @param {Message} message
-   * @param {string[]} siblings
-   */
-  update(message, siblings) {
-    this.message = message;
-    this.element.dataset.generation = message.generation?.id ?? "";
-    this.showBranches(siblings, message.id);
-    this.updateText();
-  }
-
-  /** Shows what the stream, or else the saved message, holds. */
-  updateText() {
-    const { message } = this;
-    const generation = message?.generation;
-    if (!message || !generation) {
-      return;
-    }
-    const stream = this.chat.streams.get(generation.id);
-    const open = isOpen(generation);
-    const streamed = stream?.text ?? "";
-    this.text = open && streamed.length >= message.content.length ? streamed : message.content;
-    this.#body.show(this.text, !open);
-    this.#article.ariaBusy = String(open);
-    this.#text.classList.toggle("streaming", open && this.text !== "");
-    this.#article.hidden = this.text === "";
-    this.#waiting.hidden = !open || this.text !== "";
-    if (!this.#waiting.hidden) {
-      const text = waitingText(stream);
-      if (this.#waiting.textContent !== text) {
-        this.#waiting.textContent = text;
-      }
-    }
-    this.element.classList.toggle("open", open);
-    if (open) {
-      this.#end.hidden = true;
-    } else {
-      this.#showEnd(generation);
-    }
-  }
-
-  /** @param {import("./thread.js").Generation} generation */
-  #showEnd(generation) {
-    const end = endText(generation);
-    this.#end.hidden = end === null;
-    if (end && this.#end.dataset.state !== generation.state) {
-      this.#end.dataset.state = generation.state;
-      this.#end.className = `notice ${end.kind}`;
-      const retry = h(
-        "button",
-        { type: "button", className: "button", onclick: () => this.#again() },
-        icon("again"),
-        gettext("Retry"),
-      );
-      this.#end.replaceChildren(h("span", {}, end.text), end.retry ? retry : "");
-    }
-    this.#copy.hidden = this.text === "";
-    const { text, details } = figures(generation);
-    this.#figures.textContent = text;
-    this.#figures.title = details;
-  }
-
-  async #again() {
-    if (!this.message) {
-      return;
-    }
-    this.#regenerate.disabled = true;
-    await this.attempt(this.chat.regenerate(this.message.id, this.model()));
-    this.#regenerate.disabled = false;
   }
 }

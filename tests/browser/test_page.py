@@ -70,6 +70,35 @@ def test_markdown_is_drawn(page: Page) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == source.removeprefix("@say ")
 
 
+def test_reasoning_and_calls_fold_away(page: Page) -> None:
+    reasoning = "\n\n".join(f"step{number}" for number in range(60))
+    answer = ask(
+        page,
+        f"@delay-ms 25 @say <think>\n{reasoning}\n</think>\n\nIt is **42**.\n"
+        '<tool_call>{"name": "look_up", "arguments": {"q": "x"}}</tool_call>',
+    )
+    fold = answer.locator("details.reasoning")
+    expect(fold.locator("summary")).to_have_text("Thinking…")
+    expect(answer).not_to_contain_text("step")
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(answer).to_contain_text("step9")
+    first = fold.get_by_text("step1", exact=True).element_handle()
+    done(page)
+    assert first.evaluate("node => node.isConnected"), "finished text was made anew"
+    expect(fold.locator("summary")).to_have_text(re.compile(r"Thought for [1-9]s"))
+    label = fold.locator("summary").inner_text()
+    expect(answer.locator(".answer-body")).to_have_text("It is 42.")
+    expect(answer.locator("details.call summary")).to_have_text("Call of the tool look_up")
+    expect(answer).not_to_contain_text("tool_call")
+    page.get_by_role("button", name="Copy", exact=True).last.click()
+    assert page.evaluate("navigator.clipboard.readText()") == "It is **42**."
+    expect(page.locator("#live")).not_to_contain_text("step")
+    page.reload()
+    expect(answer.locator("details.reasoning summary")).to_have_text(label)
+    expect(answer).not_to_contain_text("step")
+
+
 def test_what_a_model_writes_can_do_nothing(page: Page) -> None:
     page.on("dialog", lambda _: pytest.fail("a script ran"))
     answer = ask(

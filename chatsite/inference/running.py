@@ -1,0 +1,64 @@
+"""One leased job on its host, and the clock of its reasoning."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from chatsite.dispatch.queue import Lease
+from chatsite.engine.messages import PLAIN, OutputSyntax
+from chatsite.stream.messages import Vectors
+from chatsite.stream.publish import Writer
+
+
+class ReasoningClock:
+    """How long the reasoning at the beginning of an answer takes, from its first text to its
+    closing mark. ``known`` is text of earlier attempts. Times are seconds of any one clock."""
+
+    def __init__(self, syntax: OutputSyntax, known: str, now: float) -> None:
+        self._opener, self._closer = syntax.think_open, syntax.think_close
+        self._began: float | None = None
+        self._held = ""
+        self._over = not self._opener
+        self.push(known, now)
+
+    def push(self, text: str, now: float) -> float | None:
+        """Milliseconds, once: with the text that ends the reasoning."""
+        if self._over or not text:
+            return None
+        self._held += text
+        if self._began is None:
+            start = self._held.lstrip()
+            if not start.startswith(self._opener):
+                self._over = not self._opener.startswith(start)
+                return None
+            self._began, self._held = now, start[len(self._opener) :]
+        if self._closer not in self._held:
+            self._held = self._held[-len(self._closer) :]
+            return None
+        self._over = True
+        return (now - self._began) * 1000
+
+    def stop(self, now: float) -> float | None:
+        """Milliseconds of a reasoning that the answer ends in; None if it is in none."""
+        if self._over or self._began is None:
+            return None
+        self._over = True
+        return (now - self._began) * 1000
+
+
+@dataclass
+class Running:
+    """``beginning`` saves the start; the end waits for it. ``syntax`` is that of the model."""
+
+    lease: Lease
+    writer: Writer
+    beginning: asyncio.Task[bool]
+    syntax: OutputSyntax = PLAIN
+    first_text_at: float | None = None
+    vectors: Vectors | None = None
+    reasoning: ReasoningClock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reasoning = ReasoningClock(self.syntax, self.writer.full_text(), time.monotonic())
