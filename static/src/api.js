@@ -32,7 +32,7 @@ export class Api {
 
   /**
    * @param {string} id
-   * @param {{title?: string, head?: string}} change
+   * @param {{title?: string, head?: string, keep_latest?: boolean}} change
    * @returns {Promise<{conversation: import("./thread.js").Conversation}>}
    */
   change(id, change) {

@@ -8,11 +8,14 @@ import { CommandError } from "./connection.js";
 import { Conversations } from "./conversations.js";
 import { byId, copyFrom } from "./dom.js";
 import { Drafts } from "./drafts.js";
+import { Gauge } from "./gauge.js";
 import { gettext } from "./i18n.js";
 import { Banner, SidebarFrame, wireTheme } from "./layout.js";
 import { Messages } from "./messages.js";
+import { Meter } from "./meter.js";
 import { ModelChoice } from "./models.js";
 import { Follow } from "./scroll.js";
+import { markSeen } from "./seen.js";
 import { Sidebar } from "./sidebar.js";
 
 const boot = JSON.parse(byId("boot").textContent);
@@ -26,7 +29,10 @@ const chat = new Chat({ api, conversations, socketUrl: `${scheme}//${location.ho
 const frame = new SidebarFrame();
 const banner = new Banner(boot.urls.login);
 const announcer = new Announcer(byId("live"));
-const models = new ModelChoice(byId("model"), () => composer.focus());
+const models = new ModelChoice(byId("model"), () => {
+  measure();
+  composer.focus();
+});
 const follow = new Follow(byId("scroll"), byId("thread"), byId("jump"));
 const messages = new Messages({
   root: byId("thread"),
@@ -34,16 +40,41 @@ const messages = new Messages({
   model: () => models.value,
   newChat: () => go(null),
 });
+/** @type {boolean} of a chat that is not begun */
+let newKeepsLatest = false;
+const gauge = new Gauge({
+  keepsLatest: () => conversations.get(chat.current)?.keep_latest ?? newKeepsLatest,
+  keepLatest: (keep) => keepLatest(keep),
+  startAnew: () => {
+    const { text } = composer;
+    composer.fill("");
+    go(null);
+    composer.fill(text);
+  },
+});
+const meter = new Meter({
+  request: (command) => chat.connection.request(command),
+  onChange: () => gauge.show(meter.figures),
+});
 const composer = new Composer({
   drafts: new Drafts(boot.user.name),
   limit: boot.limits.message_chars,
   model: () => models.value,
   send: (text) => {
-    const sent = chat.send(text, models.value);
+    const more = chat.current === null ? { keep_latest: newKeepsLatest } : {};
+    const sent = chat.send(text, models.value, more);
     follow.toEnd();
     return sent;
   },
   stop: () => chat.stop(),
+  onText: (text) => meter.setText(text),
+  mayGo: () => {
+    const refused = meter.current && gauge.refuses;
+    if (refused) {
+      gauge.insist();
+    }
+    return !refused;
+  },
 });
 const sidebar = new Sidebar({
   conversations,
@@ -65,6 +96,35 @@ function go(id) {
   composer.focus(id === null);
 }
 
+/** Counts what the next message would come behind, unless that is still being written. */
+function measure() {
+  const last = chat.thread?.path().at(-1) ?? null;
+  const ready = models.value && !chat.failure && !chat.outgoing && !chat.openMessage;
+  const known = chat.current === null || last !== null;
+  const branch = {
+    model: models.value,
+    conversation: chat.current,
+    parent: last?.id ?? null,
+  };
+  meter.setBranch(ready && known ? branch : null, last?.generation?.state);
+}
+
+/** @param {boolean} keep whether the model may go without the oldest messages */
+async function keepLatest(keep) {
+  if (chat.current === null) {
+    newKeepsLatest = keep;
+  } else {
+    const { conversation } = await api.change(chat.current, { keep_latest: keep });
+    conversations.merge([conversation]);
+    const failed = lastOf("assistant");
+    if (keep && failed?.generation?.error?.code === "context_length_exceeded") {
+      chat.regenerate(failed.id, models.value);
+    }
+  }
+  gauge.show(meter.figures);
+  composer.focus();
+}
+
 function addressed() {
   return /^\/c\/([0-9a-f-]{36})\/$/u.exec(location.pathname)?.[1] ?? null;
 }
@@ -82,12 +142,14 @@ function lastOf(/** @type {string} */ role) {
 
 function showThread() {
   messages.render();
+  markSeen(byId("thread"), chat.thread?.path() ?? []);
   const begun = Boolean(chat.thread || chat.outgoing || chat.failure || chat.current);
   byId("main").classList.toggle("empty", !begun);
   byId("welcome").hidden = begun;
   byId("composer").hidden = Boolean(chat.failure);
   composer.showState(chat.openMessage !== null);
   showTitle();
+  measure();
   announce();
 }
 
@@ -113,6 +175,7 @@ function showComposer() {
 }
 
 chat.addEventListener("open", () => {
+  newKeepsLatest = false;
   messages.reset();
   sidebar.mark(chat.current);
   showComposer();
@@ -138,7 +201,10 @@ chat.addEventListener("status", () => {
   banner.show(chat.connection.status);
   if (chat.connection.status === "open") {
     api.models().then(
-      (found) => models.show(found.models, found.default_model),
+      (found) => {
+        models.show(found.models, found.default_model);
+        measure();
+      },
       () => {},
     );
   }

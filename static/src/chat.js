@@ -141,8 +141,9 @@ export class Chat extends EventTarget {
    * Sends a message behind the shown branch. Rejects with a `CommandError`.
    * @param {string} content
    * @param {string} model
+   * @param {Record<string, any>} [more] fields of the command
    */
-  async send(content, model) {
+  async send(content, model, more = {}) {
     const conversation = this.current;
     const key = conversation ?? NEW;
     const parent = this.thread?.path().at(-1)?.id ?? null;
@@ -150,7 +151,7 @@ export class Chat extends EventTarget {
     this.#emit("thread");
     const visit = this.#visit;
     try {
-      const command = { type: "send", content, model, conversation, parent };
+      const command = { type: "send", content, model, conversation, parent, ...more };
       const accepted = await this.connection.request(command);
       if (conversation === null && visit === this.#visit) {
         this.current = accepted.conversation.id;

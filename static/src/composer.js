@@ -31,13 +31,17 @@ export class Composer {
    * @param {() => string} options.model
    * @param {(text: string) => Promise<void>} options.send rejects when the text is refused
    * @param {() => Promise<void>} options.stop
+   * @param {(text: string) => void} options.onText what is written has changed
+   * @param {() => boolean} options.mayGo false when the text would not fit, after saying so
    */
-  constructor({ drafts, limit, model, send, stop }) {
+  constructor({ drafts, limit, model, send, stop, onText, mayGo }) {
     this.drafts = drafts;
     this.limit = limit;
     this.model = model;
     this.send = send;
     this.stop = stop;
+    this.onText = onText;
+    this.mayGo = mayGo;
     this.#box.addEventListener("input", () => this.#edited());
     this.#box.addEventListener("keydown", (event) => this.#key(event));
     this.#form.addEventListener("submit", (/** @type {Event} */ event) => {
@@ -60,6 +64,10 @@ export class Composer {
     if (asked || !matchMedia("(hover: none)").matches) {
       this.#box.focus({ preventScroll: true });
     }
+  }
+
+  get text() {
+    return this.#box.value;
   }
 
   /** @param {string} text */
@@ -133,7 +141,9 @@ export class Composer {
       this.#say(gettext("No model is installed yet. An administrator can add one."));
       return;
     }
-    await this.#deliver(text);
+    if (this.mayGo()) {
+      await this.#deliver(text);
+    }
   }
 
   /** @param {string} text */
@@ -191,6 +201,7 @@ export class Composer {
     this.#button.ariaLabel = this.#button.title = label;
     this.#button.querySelector("use")?.setAttribute("href", this.#writing ? "#i-stop" : "#i-send");
     this.#button.disabled = !this.#writing && (!text.trim() || this.#tooLong);
+    this.onText(text);
     this.#grow();
   }
 

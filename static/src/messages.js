@@ -88,6 +88,7 @@ export class Messages {
     if (!turn) {
       const Kind = message.role === "user" ? UserTurn : AnswerTurn;
       turn = new Kind(this.chat, this.model);
+      turn.element.dataset.message = message.id;
       this.#turns.set(message.id, turn);
     }
     return turn;

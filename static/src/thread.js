@@ -9,6 +9,7 @@
  * @property {{code: string, message: string, permanent: boolean} | null} error
  * @property {{prompt_tokens: number | null, cached_tokens: number | null,
  *   completion_tokens: number | null}} usage
+ * @property {number} left_out messages of the prompt that did not fit
  * @property {Record<string, number>} timings milliseconds
  * @property {import("./output.js").Syntax} syntax
  *
@@ -25,6 +26,7 @@
  * @property {string} id
  * @property {string} title
  * @property {string | null} head
+ * @property {boolean} keep_latest whether the model may go without the oldest messages
  * @property {string} created_at
  * @property {string} updated_at
  */
