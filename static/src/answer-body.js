@@ -37,6 +37,21 @@ async function colour(blocks) {
   }
 }
 
+/** @type {typeof import("./formulas.js") | null} */
+let formulas = null;
+
+/**
+ * Formulas are drawn at once when their code is here, so that nothing flickers.
+ * @param {Iterable<ChildNode>} nodes
+ */
+async function drawFormulas(nodes) {
+  const waiting = [...nodes].flatMap((node) => matching(node, ".math:not(.drawn, .source)"));
+  if (waiting.length > 0) {
+    formulas ??= await import("./formulas.js");
+    waiting.forEach((element) => formulas?.draw(element));
+  }
+}
+
 export class AnswerBody {
   #text = "";
   #complete = false;
@@ -110,7 +125,7 @@ export class AnswerBody {
       const before = Object.keys(this.#env.references ?? {}).length;
       for (const piece of done) {
         const nodes = this.#put(markdown.render(piece.source, this.#env), piece.kind === "item");
-        colour(nodes.flatMap((node) => codeBlocks(node)));
+        colour(nodes.flatMap((node) => matching(node, "div.code")));
       }
       if (this.#committed && Object.keys(this.#env.references ?? {}).length > before) {
         this.#drawWithLateDefinitions();
@@ -166,6 +181,7 @@ export class AnswerBody {
       more.remove();
     }
     added.push(...fragment.childNodes);
+    drawFormulas(added);
     this.element.append(fragment);
     return added;
   }
@@ -193,11 +209,14 @@ export class AnswerBody {
   }
 }
 
-/** @param {ChildNode} node */
-function codeBlocks(node) {
+/**
+ * @param {ChildNode} node
+ * @param {string} selector
+ */
+function matching(node, selector) {
   if (!(node instanceof Element)) {
     return [];
   }
-  const inside = [...node.querySelectorAll("div.code")];
-  return node.matches("div.code") ? [node, ...inside] : inside;
+  const inside = [...node.querySelectorAll(selector)];
+  return node.matches(selector) ? [node, ...inside] : inside;
 }

@@ -7,7 +7,9 @@
 import DOMPurify from "dompurify";
 import MarkdownIt from "markdown-it";
 import { h, icon } from "./dom.js";
+import { linkFootnotes, withFootnotes } from "./footnotes.js";
 import { gettext } from "./i18n.js";
+import { withMath } from "./math.js";
 
 export { Blocks } from "./blocks.js";
 export { OpenCode } from "./open-code.js";
@@ -26,12 +28,22 @@ const TEXT_BLOCKS = new Set([
 const CLEAN = {
   ALLOWED_TAGS: (
     "a blockquote br code del div em h1 h2 h3 h4 h5 h6 hr li ol p pre s strong sub sup table " +
-    "tbody td th thead tr ul"
+    "span tbody td th thead tr ul"
   ).split(" "),
-  ALLOWED_ATTR: ["class", "data-language", "dir", "href", "rel", "start", "target", "title"],
+  ALLOWED_ATTR: [
+    "class",
+    "data-language",
+    "data-note",
+    "dir",
+    "href",
+    "rel",
+    "start",
+    "target",
+    "title",
+  ],
   // DOMPurify holds the values of all attributes against this, but for those named below.
   ALLOWED_URI_REGEXP: /^(?:https?|mailto|tel):/iu,
-  ADD_URI_SAFE_ATTR: ["data-language", "dir", "rel", "start", "target"],
+  ADD_URI_SAFE_ATTR: ["class", "data-language", "data-note", "dir", "rel", "start", "target"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: /** @type {const} */ (true),
@@ -39,6 +51,8 @@ const CLEAN = {
 
 export const parser = new MarkdownIt({ html: false, linkify: true, breaks: false });
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
+withMath(parser);
+withFootnotes(parser);
 
 // Each block finds its own direction; column alignment is a class, since a style attribute
 // would be refused by the policy.
@@ -94,16 +108,27 @@ export function render(source, env) {
   const fragment = DOMPurify.sanitize(parser.render(source, env), CLEAN);
   for (const block of fragment.querySelectorAll("div.code")) {
     block.append(copyCodeButton());
+    asRegion(block.querySelector("pre"), gettext("Code"));
   }
   for (const table of fragment.querySelectorAll("div.table")) {
-    table.setAttribute("tabindex", "0");
-    table.setAttribute("role", "group");
-    table.setAttribute("aria-label", gettext("Table"));
+    asRegion(table, gettext("Table"));
   }
   for (const item of fragment.querySelectorAll("li")) {
     asTask(item);
   }
+  linkFootnotes(fragment);
   return fragment;
+}
+
+/**
+ * What may be wider than the page scrolls by keyboard too.
+ * @param {Element | null} element
+ * @param {string} label
+ */
+function asRegion(element, label) {
+  element?.setAttribute("tabindex", "0");
+  element?.setAttribute("role", "group");
+  element?.setAttribute("aria-label", label);
 }
 
 /** An empty code block, to be filled while its text arrives. @param {string} language */
@@ -115,6 +140,7 @@ export function codeBlock(language) {
     h("pre", {}, code),
     copyCodeButton(),
   );
+  asRegion(block.querySelector("pre"), gettext("Code"));
   return { block, code };
 }
 
