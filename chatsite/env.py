@@ -86,7 +86,16 @@ class Environment(BaseSettings):
         description="MiB of RAM per model for conversations that lost their slot; they come back "
         "in milliseconds.",
     )
-    keep_loaded: int = Field(1, ge=1, le=64, description="Models held in memory at once.")
+    memory_mb: int = Field(
+        0,
+        ge=0,
+        le=100_000_000,
+        description="MiB that models of this machine may take together; 0 takes all but an eighth "
+        "(1.5 GiB at least).",
+    )
+    keep_loaded: int = Field(
+        4, ge=1, le=64, description="Models held in memory at once, where memory allows."
+    )
     preload: bool = Field(
         True, description="Load the default model at start, so that nobody waits for it."
     )

@@ -224,6 +224,9 @@ def _layers(
     own = min(blocks, _MAX_BLOCKS) - facts.number("attention.shared_kv_layers")
     all_recurrent = architecture.startswith(("mamba", "rwkv", "arwkv"))
     both = architecture == "falcon-h1"
+    pattern = "attention.sliding_window_pattern"
+    looks = facts.listed(pattern)
+    looks = looks or window_layers(architecture, len(kv_heads), facts.number(pattern))
     found = []
     for number, count in enumerate(kv_heads):
         recurrent = all_recurrent or not count or bool(interval and (number + 1) % interval)
@@ -231,7 +234,7 @@ def _layers(
             found.append(Layer(0, 0))
         elif recurrent and state and not both:
             found.append(Layer(0, 0, state=state))
-        elif _looks_through_window(architecture, facts, number) and window:
+        elif window and number < len(looks) and looks[number]:
             found.append(Layer(count * window_keys, count * window_values, window))
         else:
             # Latent attention (MLA) reads keys and values from the same numbers.
@@ -240,13 +243,11 @@ def _layers(
     return tuple(found)
 
 
-def _looks_through_window(architecture: str, facts: _Facts, number: int) -> bool:
-    pattern = facts.listed("attention.sliding_window_pattern")
-    if number < len(pattern):
-        return bool(pattern[number])
-    every = facts.number("attention.sliding_window_pattern")
+def window_layers(architecture: str, blocks: int, every: int = 0) -> tuple[bool, ...]:
+    """Which layers look through a window only: all but one in ``every``, or as is known of the
+    architecture."""
     every = every or _WINDOW_PATTERNS.get(architecture, 0)
-    return bool(every) and number % every < every - 1
+    return tuple(bool(every) and number % every < every - 1 for number in range(blocks))
 
 
 def _state(facts: _Facts, embedding: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 def default_threads() -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return thread_count(affinity or 1, cgroup_quota(_read))
+    return thread_count(affinity or 1, cgroup_quota(read_text))
 
 
 def thread_count(affinity: int, quota: float | None) -> int:
@@ -29,18 +29,18 @@ def cgroup_quota(read: Callable[[str], str | None]) -> float | None:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            for folder in _up("/sys/fs/cgroup", path):
+            for folder in group_folders("/sys/fs/cgroup", path):
                 quotas += _v2(read(f"{folder}/cpu.max"))
         elif "cpu" in controllers.split(","):
             for root in ("/sys/fs/cgroup/cpu", f"/sys/fs/cgroup/{controllers}"):
-                for folder in _up(root, path):
+                for folder in group_folders(root, path):
                     quotas += _v1(
                         read(f"{folder}/cpu.cfs_quota_us"), read(f"{folder}/cpu.cfs_period_us")
                     )
     return min(quotas, default=None)
 
 
-def _up(root: str, path: str) -> list[str]:
+def group_folders(root: str, path: str) -> list[str]:
     """Folders of a group and its parents. A container may see its own group as the root, under
     the path that the host knows: folders that are not there are skipped by who reads."""
     group = PurePosixPath(path.strip("/"))
@@ -64,7 +64,7 @@ def _v1(quota: str | None, period: str | None) -> list[float]:
     return [limit / each] if limit > 0 and each > 0 else []
 
 
-def _read(path: str) -> str | None:
+def read_text(path: str) -> str | None:
     try:
         return Path(path).read_text()
     except OSError:

@@ -17,8 +17,10 @@ from django.conf import settings
 from chatsite.dispatch.connection import connect
 from chatsite.dispatch.queue import Queue
 from chatsite.engine.threads import default_threads
+from chatsite.inference import machine
 from chatsite.inference.host import Host
 from chatsite.inference.runner import ModelSpec
+from chatsite.inference.status import HostMemory
 from chatsite.stream.publish import Publisher
 from models_admin import catalogue
 
@@ -40,6 +42,11 @@ def resolve(name: str) -> ModelSpec:
         backend=ENV.backend,
         tuning_file=ENV.data_dir / "tuning.json",
     )
+
+
+def host_memory() -> HostMemory:
+    found = machine.memory()
+    return HostMemory(found.total, found.available, (ENV.memory_mb << 20) or found.budget)
 
 
 def host_id(run_dir: Path) -> str:
@@ -85,6 +92,7 @@ async def serve() -> None:
         default_model=sync_to_async(lambda: catalogue.default_name() if ENV.preload else None),
         keep_loaded=ENV.keep_loaded,
         lease_seconds=ENV.lease_seconds,
+        memory=host_memory,
     )
     task = asyncio.create_task(host.run(), name="host")
     loop = asyncio.get_running_loop()

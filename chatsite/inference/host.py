@@ -52,6 +52,7 @@ class Host:
         default_model: Callable[[], Coroutine[Any, Any, str | None]],
         keep_loaded: int,
         lease_seconds: float,
+        memory: Callable[[], status.HostMemory] | None = None,
     ) -> None:
         self.id = id
         self._redis = redis
@@ -59,6 +60,7 @@ class Host:
         self._publisher = publisher
         self._quarantine = quarantine
         self._default_model = default_model
+        self._memory = memory
         self._heartbeat_seconds = lease_seconds / _HEARTBEATS_PER_LEASE
         self._wake = asyncio.Event()
         self._announce = asyncio.Event()
@@ -304,5 +306,6 @@ class Host:
                 hostname=socket.gethostname(),
                 pid=os.getpid(),
                 models=self.placement.statuses(),
+                memory=self._memory() if self._memory else None,
             ),
         )

@@ -36,11 +36,22 @@ class ModelStatus(msgspec.Struct, frozen=True):
     stats: Stats | None = None
 
 
+class HostMemory(msgspec.Struct, frozen=True):
+    """Bytes: of the machine, or of the part of it that the host may use; what models may take of
+    it in all (``budget``), and what is promised to those that are loaded or being loaded."""
+
+    total: int
+    available: int
+    budget: int
+    committed: int = 0
+
+
 class HostStatus(msgspec.Struct, frozen=True):
     id: str
     hostname: str
     pid: int
     models: tuple[ModelStatus, ...] = ()
+    memory: HostMemory | None = None
 
 
 _encode = msgspec.json.Encoder().encode
