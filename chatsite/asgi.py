@@ -24,6 +24,7 @@ django_application = get_asgi_application()
 # Importable only once Django's applications are ready.
 from chatsite.api.handler import ApiHandler  # noqa: E402
 from chatsite.chat.consumer import ChatConsumer  # noqa: E402
+from models_admin.live.consumer import LiveConsumer  # noqa: E402
 
 api_application = ApiHandler()
 
@@ -45,7 +46,14 @@ _routes = ProtocolTypeRouter(
         "http": _http,
         # Outermost: scheme, host and port of the page must be ours.
         "websocket": OriginValidator(
-            SessionMiddlewareStack(URLRouter([path("ws/chat/", ChatConsumer.as_asgi())])),
+            SessionMiddlewareStack(
+                URLRouter(
+                    [
+                        path("ws/chat/", ChatConsumer.as_asgi()),
+                        path("ws/admin/", LiveConsumer.as_asgi()),
+                    ]
+                )
+            ),
             list(settings.ENV.effective_origins),
         ),
     }

@@ -52,5 +52,35 @@ class ChatAdminSite(AdminSite):
     ) -> HttpResponse:
         return redirect("account_change_password")
 
+    def get_urls(self) -> list[Any]:
+        from models_admin.live.urls import urls  # they are decorated by this site
+
+        return [*urls(), *super().get_urls()]
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Django's list, behind the pages of our own."""
+        listed = super().get_app_list(request, app_label)
+        if app_label is not None or not request.user.has_perm("models_admin.view_job"):
+            return listed
+        pages = (("catalogue", _("Catalogue")), ("jobs", _("Jobs")), ("hosts", _("Hosts")))
+        own = {
+            "name": _("Models and machines"),
+            "app_label": "live",
+            "app_url": reverse("admin:jobs"),
+            "has_module_perms": True,
+            "models": [
+                {
+                    "name": name,
+                    "object_name": page,
+                    "perms": {"view": True},
+                    "admin_url": reverse(f"admin:{page}"),
+                    "add_url": None,
+                    "view_only": True,
+                }
+                for page, name in pages
+            ],
+        }
+        return [own, *listed]
+
 
 site = ChatAdminSite()

@@ -67,9 +67,9 @@ class Watcher(Protocol):
 
 def fill(
     partial: Partial, blob: Blob, watcher: Watcher, renew: Callable[[], Blob] | None = None
-) -> None:
-    """Brings ``partial`` from what it holds to the whole of ``blob``, flushed to disk. ``renew``
-    asks the source again where its address or token may have expired.
+) -> str:
+    """Brings ``partial`` from what it holds to the whole of ``blob``, flushed to disk; returns its
+    SHA-256. ``renew`` asks the source again where its address or token may have expired.
 
     Raises `Stopped`, `FetchFailed`, `SourceRefused`, or `TransferRefused` when the content is
     not what the source published: nothing of it is kept then.
@@ -83,12 +83,13 @@ def fill(
         digest = hasher.digest()
     finally:
         hasher.stop()
-    if digest != blob.digest:
+    if blob.digest and digest != blob.digest:
         partial.begin_anew()
         raise TransferRefused(
             _("The file is not what its source published (SHA-256 differs). Try again.")
         )
     watcher.tell(partial.size, partial.size)
+    return digest
 
 
 def _fetch_all(

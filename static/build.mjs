@@ -21,7 +21,7 @@ const common = {
 const builds = [
   {
     ...common,
-    entryPoints: [here("src/app.js")],
+    entryPoints: [here("src/app.js"), here("src/admin.js")],
     format: "esm",
     splitting: true,
     chunkNames: "chunks/[name]-[hash]",

@@ -17,37 +17,41 @@ def work(job: Job, control: Control) -> None:
     layers.refuse_what_is_needed(found)
     weights = found.weights
     control.say("found", files=len(found.blobs), bytes=found.total)
-    states.remember(job, [weights.digest])
-    if disk.is_whole(disk.path_of(weights.digest), weights.size):
+    states.remember(job, [weights.key])
+    if weights.digest and disk.is_whole(disk.path_of(weights.digest), weights.size):
         control.say("present")
-        _install(job, control, found)
+        _install(job, control, found, weights.digest)
         return
     control.at("fetching")
-    with partial.hold(weights.digest, weights.size) as file:
-        transfer.fill(file, weights, control, renew=lambda: _ask_again(job, weights))
-        control.say("verified", digest=weights.digest[:12])
+    with partial.hold(weights.key, weights.size) as file:
+        digest = transfer.fill(file, weights, control, renew=lambda: _ask_again(job, weights))
+        control.say("verified" if weights.digest else "unpublished", digest=digest[:12])
         control.leave_if_asked()
-        _install(job, control, found, file)
+        _install(job, control, found, digest, file)
 
 
 def _ask_again(job: Job, weights: Blob) -> Blob:
     """The same content at an address that is good now."""
     found = asyncio.run(sources.resolve(job.source)).weights
-    if found.digest != weights.digest:
+    if (found.digest, found.size) != (weights.digest, weights.size):
         raise transfer.SourceChanged
     return found
 
 
 def _install(
-    job: Job, control: Control, found: Resolved, file: partial.Partial | None = None
+    job: Job,
+    control: Control,
+    found: Resolved,
+    digest: str,
+    file: partial.Partial | None = None,
 ) -> None:
     control.at("installing")
     before = ModelName.objects.filter(name__iexact=job.target).first()
-    path = file.path if file else disk.path_of(found.weights.digest)
+    path = file.path if file else disk.path_of(digest)
     model = versions.install(
         job.target,
         file.path if file else None,
-        found.weights.digest,
+        digest,
         size=found.weights.size,
         origin=job.source,
         configuration=layers.configuration(found, path, control.say),

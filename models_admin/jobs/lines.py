@@ -24,6 +24,7 @@ TEXTS: Final[Mapping[str, Promise]] = {
     "unlike": _("What had arrived did not fit what the source has now: it begins anew."),
     "again": _("Did not work: %(reason)s It is tried again in %(seconds)s s."),
     "verified": _("Verified: SHA-256 %(digest)s."),
+    "unpublished": _("The source publishes no SHA-256 to hold it against; it is %(digest)s."),
     "probed": _("Loaded once for a test, and answers."),
     "own_template": _("The model has a chat template of its own, which is used."),
     "left_out": _("Left out: %(part)s. %(reason)s"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from models_admin import names
-from models_admin.sources import huggingface, ollama
+from models_admin.sources import huggingface, ollama, url
 from models_admin.sources.base import Resolved
 
 
 async def resolve(name: str) -> Resolved:
     """Asks the source that ``name`` belongs to: ``smollm2:135m`` an Ollama registry,
-    ``hf.co/owner/repo:QUANT`` Hugging Face. Raises `BadModelName`, `SourceMissing`,
-    `SourceRefused`, `FetchRefused` or `FetchFailed`."""
+    ``hf.co/owner/repo:QUANT`` Hugging Face, ``https://host/file.gguf`` that address. Raises
+    `BadModelName`, `SourceMissing`, `SourceRefused`, `FetchRefused` or `FetchFailed`."""
+    if url.is_url(name):
+        return await url.resolve(name)
     parsed = names.parse(name)
     if parsed.host.lower() in huggingface.HOSTS:
         return await huggingface.resolve(parsed)

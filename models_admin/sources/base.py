@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,15 +30,20 @@ class SourceRefused(ChatsiteError):
 
 @dataclass(frozen=True)
 class Blob:
-    """One file: its SHA-256 (64 hex digits), bytes, and ``role`` as Ollama calls its layers:
-    model, template, system, params, license, messages, adapter, projector. ``token`` is the
-    Bearer token that ``url`` asks for."""
+    """One file: its SHA-256 (64 hex digits, empty when its source publishes none), bytes, and
+    ``role`` as Ollama calls its layers: model, template, system, params, license, messages,
+    adapter, projector. ``token`` is the Bearer token that ``url`` asks for."""
 
     url: str
     digest: str
     size: int
     role: str
     token: str = field(default="", repr=False)
+
+    @property
+    def key(self) -> str:
+        """What it is called while it arrives."""
+        return self.digest or hashlib.sha256(self.url.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,13 @@ export function duration(ms) {
 /** @param {number} value */
 export function bytes(value) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
-  const power = Math.min(Math.floor(Math.log10(Math.max(value, 1)) / 3), units.length - 1);
+  // Steps of 1024, as Django's `filesizeformat` on the same pages.
+  const power = Math.min(Math.floor(Math.log2(Math.max(value, 1)) / 10), units.length - 1);
   return new Intl.NumberFormat(locale, {
     style: "unit",
     unit: units[power],
     maximumFractionDigits: 1,
-  }).format(value / 1000 ** power);
+  }).format(value / 1024 ** power);
 }
 
 /** @param {Date} date */

@@ -18,8 +18,8 @@ from chatsite.errors import ChatsiteError, ModelMissing
 from chatsite.management import running
 from chatsite.management.job_actions import JobActions
 from models_admin import custom, gguf, modelfile, names, options, store, versions
-from models_admin.jobs import states
-from models_admin.models import JobKind, ModelName
+from models_admin.jobs import asking
+from models_admin.models import ModelName
 
 
 class Command(BaseCommand):
@@ -142,7 +142,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{model} is made from {custom.of(model).parent}.")
 
     def _pull(self, *, name: str, target: str | None, detach: bool, **_options: Any) -> None:
-        job, new = states.ask(JobKind.DOWNLOAD, target or name, names.normalise(name))
+        job, new = asking.download(name, target or "")
         if detach:
             self.stdout.write(f"{job.pk}" if new else f"{job.pk} is under way already.")
             return
