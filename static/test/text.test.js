@@ -116,5 +116,5 @@ test("the figures of an answer", () => {
 
 test("texts with values", () => {
   assert.equal(fill("{a} of {b}, {c}", { a: 1, b: "x" }), "1 of x, {c}");
-  assert.equal(bytes(98_000_000), "98 MB");
+  assert.equal(bytes(98_000_000), "93.5 MB");
 });
