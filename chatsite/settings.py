@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "csp",
     "chatsite.apps.ChatsiteConfig",
     "chatsite.chat",
+    "chatsite.search",
     "models_admin",
 ]
 

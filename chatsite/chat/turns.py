@@ -21,6 +21,7 @@ from chatsite.chat.protocol import Edit, Regenerate, Send
 from chatsite.dispatch.messages import Job
 from chatsite.engine.messages import PromptOptions
 from chatsite.errors import Busy, EmptyMessage, MessageTooLong, NotFound
+from chatsite.search import index
 from models_admin import catalogue, custom
 
 _TITLE_CHARS = 60
@@ -44,6 +45,7 @@ def send(user: User, command: Send) -> Turn:
     with transaction.atomic():
         if command.conversation is None:
             conversation = Conversation.objects.create(owner=user, title=title_from(content))
+            index.put_title(conversation)
             parent = None
         else:
             conversation = _conversation(user, command.conversation)
@@ -51,6 +53,7 @@ def send(user: User, command: Send) -> Turn:
         message = Message.objects.create(
             conversation=conversation, parent=parent, role=Message.Role.USER, content=content
         )
+        index.put(message, user.pk)
         return _queue_answer(
             user, conversation, message, command, new=message, began=command.conversation is None
         )
@@ -66,6 +69,7 @@ def edit(user: User, command: Edit) -> Turn:
             role=Message.Role.USER,
             content=content,
         )
+        index.put(message, user.pk)
         return _queue_answer(user, edited.conversation, message, command, new=message)
 
 

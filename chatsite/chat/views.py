@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Coroutine
-from functools import wraps
 from typing import Annotated, Any
 
 import msgspec
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import get_token
@@ -25,36 +24,16 @@ from redis.exceptions import RedisError
 from chatsite.accounts.models import User
 from chatsite.chat import serialize
 from chatsite.chat.hints import conversation_changed
+from chatsite.chat.http import json_api, person
 from chatsite.chat.models import Conversation, Generation, Message
 from chatsite.chat.runtime import runtime
 from chatsite.chat.submit import stop
-from chatsite.errors import BadRequest, ChatsiteError, NotFound, NotSignedIn
+from chatsite.errors import BadRequest, NotFound
 from chatsite.inference import status
+from chatsite.search import index
 from models_admin import catalogue
 
 _PAGE = 50
-
-View = Callable[..., Coroutine[Any, Any, HttpResponse]]
-
-
-def json_api(view: View) -> View:
-    """Signed-in people only; every `ChatsiteError` becomes ``{"error": {…}}`` with its status."""
-
-    @wraps(view)
-    async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            return await view(request, await _person(request), *args, **kwargs)
-        except ChatsiteError as error:
-            return JsonResponse({"error": error.as_dict()}, status=error.status)
-
-    return wrapped
-
-
-async def _person(request: HttpRequest) -> User:
-    user = await request.auser()
-    if not isinstance(user, User):
-        raise NotSignedIn
-    return user
 
 
 @require_GET
@@ -63,7 +42,7 @@ async def _person(request: HttpRequest) -> User:
 @login_required
 async def page(request: HttpRequest, id: uuid.UUID | None = None) -> HttpResponse:
     """`/` and `/c/<id>/`: the page with all that its first paint needs."""
-    user = await _person(request)
+    user = await person(request)
     models = await _models()
 
     def boot() -> dict[str, Any]:
@@ -198,7 +177,10 @@ def _change(user: User, id: uuid.UUID, changes: Changes) -> dict[str, Any]:
         found.head_id = changes.head
     if changes.keep_latest is not None:
         found.keep_latest = changes.keep_latest
-    found.save(update_fields=["title", "head", "keep_latest"])
+    with transaction.atomic():
+        found.save(update_fields=["title", "head", "keep_latest"])
+        if changes.title is not None:
+            index.put_title(found)
     return serialize.conversation(found)
 
 

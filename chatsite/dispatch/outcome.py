@@ -20,6 +20,7 @@ from chatsite.chat.models import OPEN_STATES, Conversation, Generation, Generati
 from chatsite.dispatch.queue import GivenBack, Queue
 from chatsite.engine.messages import PLAIN, OutputSyntax, Usage
 from chatsite.errors import Interrupted
+from chatsite.search import index
 from chatsite.stream.messages import End
 from chatsite.stream.publish import FencedOff, Publisher, Writer
 
@@ -84,7 +85,9 @@ def save_end(
             values["left_out"] = outcome.usage.left_out
         advanced = Generation.advance(generation, to=outcome.state, attempt=attempt, **values)
         if advanced and row.message is not None:
-            Message.objects.filter(pk=row.message.pk).update(content=text)
+            row.message.content = text
+            if Message.objects.filter(pk=row.message.pk).update(content=text):
+                index.put(row.message, row.owner_id)
             Conversation.objects.filter(pk=row.message.conversation_id).update(updated_at=now)
         row.refresh_from_db()
     return None if row.state in OPEN_STATES else _as_end(row)

@@ -1,0 +1,126 @@
+"""What a person searches for in their own conversations."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import datetime
+from typing import Any
+
+from chatsite.accounts.models import User
+from chatsite.chat import serialize
+from chatsite.chat.models import Conversation
+from chatsite.search import index
+from chatsite.search.models import Entry
+from chatsite.search.terms import Query, parse
+
+# One page of results. The index is asked once, for as many entries as a page may take; their
+# texts are read in batches, until the page is full.
+_CONVERSATIONS, _HITS_EACH = 10, 3
+_SCANNED_MAX, _BATCH = 300, 30
+_SNIPPET_BEFORE, _SNIPPET_CHARS = 50, 200
+_BLANKS = re.compile(r"\s+")
+
+Span = tuple[int, int]
+_MESSAGE = ("message", "message__role", "message__created_at", "message__content")
+# Entry, then as in `_MESSAGE`, then where it matches.
+Hit = tuple[int, uuid.UUID, str, datetime, str, list[Span]]
+
+
+def search(user: User, text: str, before: int | None = None) -> dict[str, Any]:
+    """``{results: [{conversation, title, hits: [{message, role, created_at, snippet}]}],
+    before}``: conversations whose title matches, then those with the newest matching messages.
+    Where texts match they are lists of pieces: plain, match, plain, match… ``before`` goes on
+    from here, None at the end."""
+    query = parse(text)
+    if not query.patterns:
+        return {"results": [], "before": None}
+    titled = _find_titles(user, query) if before is None else {}
+    hits, further = _find_messages(user, query, before)
+    last = Entry.objects.of(user).filter(pk__in=[found[0][0] for found in hits.values()])
+    written = {
+        entry.conversation_id: entry.conversation
+        for entry in last.select_related("conversation").defer("terms")
+    }
+    results = [
+        _result(conversation, query, hits.get(conversation.pk, []))
+        for conversation in {**titled, **{id: written[id] for id in hits if id in written}}.values()
+    ]
+    return {"results": results, "before": str(further) if further else None}
+
+
+def _find_titles(user: User, query: Query) -> dict[uuid.UUID, Conversation]:
+    ids = index.matching(user.pk, query, titles=True, before=None, limit=_SCANNED_MAX)
+    entries = Entry.objects.of(user).filter(pk__in=ids[: 2 * _CONVERSATIONS])
+    found = [
+        entry.conversation
+        for entry in entries.select_related("conversation").defer("terms")
+        if query.find(entry.conversation.title) is not None
+    ]
+    found.sort(key=lambda conversation: conversation.updated_at, reverse=True)
+    return {conversation.pk: conversation for conversation in found[:_CONVERSATIONS]}
+
+
+def _find_messages(
+    user: User, query: Query, before: int | None
+) -> tuple[dict[uuid.UUID, list[Hit]], int | None]:
+    """Hits by conversation, newest first, and the entry from which another page goes on."""
+    hits: dict[uuid.UUID, list[Hit]] = {}
+    seen: set[uuid.UUID] = set()
+    ids = index.matching(user.pk, query, titles=False, before=before, limit=_SCANNED_MAX)
+    for start in range(0, len(ids), _BATCH):
+        rows = Entry.objects.of(user).filter(pk__in=ids[start : start + _BATCH]).order_by("-pk")
+        for id, conversation, *message in rows.values_list("pk", "conversation", *_MESSAGE):
+            key, _role, _moment, content = message
+            # A long message has several entries.
+            if key in seen:
+                continue
+            seen.add(key)
+            spans = query.find(content)
+            if spans is not None:
+                if conversation not in hits and len(hits) == _CONVERSATIONS:
+                    return hits, before
+                found = hits.setdefault(conversation, [])
+                if len(found) < _HITS_EACH:
+                    found.append((id, *message, spans))
+            before = id
+    return hits, before if len(ids) == _SCANNED_MAX else None
+
+
+def _result(conversation: Conversation, query: Query, hits: list[Hit]) -> dict[str, Any]:
+    title = conversation.title
+    return {
+        "conversation": serialize.conversation(conversation),
+        "title": _pieces(title, query.find(title) or []),
+        "hits": [
+            {
+                "message": str(key),
+                "role": role,
+                "created_at": moment.isoformat(),
+                "snippet": snippet(content, spans),
+            }
+            for _id, key, role, moment, content, spans in hits
+        ],
+    }
+
+
+def snippet(text: str, spans: list[Span]) -> list[str]:
+    """The surroundings of the first match as pieces, in one line."""
+    first = spans[0][0]
+    start = max(0, first - _SNIPPET_BEFORE)
+    if start and (blank := _BLANKS.search(text, start, first)):
+        start = blank.end()
+    end = min(len(text), start + _SNIPPET_CHARS)
+    inside = [(a - start, min(b, end) - start) for a, b in spans if a < end]
+    pieces = [_BLANKS.sub(" ", piece) for piece in _pieces(text[start:end], inside)]
+    pieces[0] = f"…{pieces[0]}" if start else pieces[0].lstrip()
+    pieces[-1] = f"{pieces[-1]}…" if end < len(text) else pieces[-1].rstrip()
+    return pieces
+
+
+def _pieces(text: str, spans: list[Span]) -> list[str]:
+    pieces, at = [], 0
+    for start, end in spans:
+        pieces += [text[at:start], text[start:end]]
+        at = end
+    return [*pieces, text[at:]]
