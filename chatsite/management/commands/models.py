@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from argparse import ArgumentParser
@@ -99,6 +100,9 @@ class Command(BaseCommand):
             actions[options["action"]](**options)
         except ChatsiteError as error:
             raise CommandError(str(error)) from error
+        except BrokenPipeError:
+            # Whoever reads has enough. Python would say so again when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except DatabaseError as error:
             raise CommandError(
                 f"The database can't be used ({error}). If it is new: manage.py migrate"
