@@ -116,6 +116,11 @@ class Environment(BaseSettings):
     jobs: int = Field(
         2, ge=1, le=16, description="Downloads and other work on models done at once."
     )
+    import_dir: Path | None = Field(
+        None,
+        description="Folder with GGUF files and bundles that administrators may import; `import` "
+        "in the data folder if unset.",
+    )
     download_hosts: Words = Field(
         (
             *("registry.ollama.ai", "*.r2.cloudflarestorage.com"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from chatsite.accounts.models import User
-from models_admin import names
-from models_admin.jobs import states
+from models_admin import bundle, catalogue, inbox, names
+from models_admin.jobs import importing, states
 from models_admin.models import Job, JobKind
 from models_admin.sources import url
 
@@ -20,3 +22,30 @@ def download(source: str, name: str = "", *, by: User | None = None) -> tuple[Jo
         source = names.normalise(source)
         target = name.strip() or source
     return states.ask(JobKind.DOWNLOAD, target, source, by=by)
+
+
+def import_file(file: str, name: str = "", *, by: User | None = None) -> tuple[Job, bool]:
+    """``file`` is in the inbox; ``name`` is for a GGUF file, a bundle has names of its own.
+    Raises `NotFound`, `BadModelName`, `BadBundle` and `JobRefused`."""
+    path = inbox.find(file)
+    if bundle.is_bundle(path):
+        name = bundle.read_manifest(path).models[0].name
+    return states.ask(JobKind.IMPORT, name or url.fitting(file), f"{importing.FILE}{file}", by=by)
+
+
+def import_upload(id: UUID, name: str, *, by: User) -> tuple[Job, bool]:
+    """Raises also `UploadRefused` while pieces are missing."""
+    upload = inbox.whole(id, str(by.pk))
+    path = inbox.path_of(id)
+    if bundle.is_bundle(path):
+        name = bundle.read_manifest(path).models[0].name
+    return states.ask(
+        JobKind.IMPORT, name or url.fitting(upload.name), f"{importing.UPLOAD}{id}", by=by
+    )
+
+
+def export(wanted: list[str], *, by: User | None = None) -> tuple[Job, bool]:
+    """A bundle of the models ``wanted``. Raises `ModelMissing`."""
+    found = [catalogue.require(name).name for name in wanted]
+    source = ", ".join(found)[:1000]
+    return states.ask(JobKind.EXPORT, found[0], source, options={"names": found}, by=by)

@@ -8,7 +8,7 @@ from typing import Final
 from django.db.models import Q
 from django.utils import timezone
 
-from models_admin import partial
+from models_admin import inbox, partial
 from models_admin.models import Job, JobState
 
 # A failed job may be tried again in this time without fetching anew what had arrived.
@@ -22,6 +22,7 @@ def clean() -> list[str]:
         Q(state__in=Job.OPEN) | Q(state=JobState.FAILED, finished_at__gt=recent)
     )
     kept: set[str] = set()
-    for options in owners.values_list("options", flat=True):
+    for source, options in owners.values_list("source", "options"):
         kept.update(options.get("digests", ()))
-    return partial.clean(kept)
+        kept.add(source.rpartition(":")[2])  # an upload is called by its job's source
+    return partial.clean(kept) + inbox.clean(kept)

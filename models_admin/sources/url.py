@@ -21,9 +21,14 @@ def is_url(text: str) -> bool:
 
 
 def model_name(text: str) -> str:
-    """A name for the model, from that of the file."""
-    file = httpx.URL(text).path.rpartition("/")[2]
-    return names.normalise(_UNFIT.sub("-", file[: -len(".gguf")]).strip("-.")[:80] or "model")
+    """A name for the model at an address."""
+    return fitting(httpx.URL(text).path.rpartition("/")[2])
+
+
+def fitting(file: str) -> str:
+    """A name for the model, from that of its file."""
+    stem = file[: -len(".gguf")] if file.lower().endswith(".gguf") else file
+    return names.normalise(_UNFIT.sub("-", stem).strip("-.")[:80] or "model")
 
 
 async def resolve(text: str) -> Resolved:

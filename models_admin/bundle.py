@@ -1,0 +1,166 @@
+"""Models in one file, to carry to a server without a way out: a tar of the weights, named by
+digest, behind a manifest with names and configurations.
+
+What is read from a bundle is trusted with nothing: names and digests are checked as those of a
+download are, and no path of it reaches the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any, Final
+
+import msgspec
+from django.utils.translation import gettext_lazy as _
+
+from chatsite.errors import ChatsiteError
+from models_admin import disk, partial
+from models_admin.models import ModelName, ModelVersion
+
+_MANIFEST: Final = "manifest.json"
+_MANIFEST_BYTES: Final = 16 << 20
+_BLOCK: Final = 4 << 20
+_VERSION: Final = 1
+
+Progress = Callable[[int, int], None]
+
+
+class BadBundle(ChatsiteError):
+    code = "bad_bundle"
+    status = 400
+    message = _("This is not a bundle of models, or it is damaged.")
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A name, the SHA-256 of its weights, and what `ModelName` keeps of it."""
+
+    name: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    origin: str = ""
+    configuration: dict[str, Any] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    version: int
+    models: Annotated[tuple[Named, ...], msgspec.Meta(min_length=1)]
+
+
+def is_bundle(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) != b"GGUF" and tarfile.is_tarfile(path)
+    except OSError:
+        return False
+
+
+def write(path: Path, models: Sequence[ModelName], progress: Progress) -> None:
+    """All of ``models`` into the file ``path``, which appears when it is whole."""
+    versions = {model.version_id: model.version for model in models}
+    total = sum(version.size for version in versions.values())
+    disk.require_space(total)
+    manifest = Manifest(
+        _VERSION,
+        tuple(
+            Named(model.name, model.version_id, model.origin, model.configuration)
+            for model in models
+        ),
+    )
+    fresh = path.with_suffix(".part")
+    try:
+        with fresh.open("wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+            _add(tar, _MANIFEST, io.BytesIO(data := msgspec.json.encode(manifest)), len(data))
+            done = 0
+            for version in versions.values():
+                counted = _Counted(version, done, total, progress)
+                with io.BufferedReader(counted, _BLOCK) as weights:
+                    _add(tar, f"sha256-{version.digest}", weights, version.size)
+                done += version.size
+            tar.close()
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises `BadBundle`."""
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            first = tar.next()
+            if first is None or first.name != _MANIFEST or first.size > _MANIFEST_BYTES:
+                raise BadBundle
+            file = tar.extractfile(first)
+            if file is None:
+                raise BadBundle
+            found = msgspec.json.decode(file.read(_MANIFEST_BYTES), type=Manifest)
+    except (tarfile.TarError, OSError, msgspec.DecodeError) as error:
+        raise BadBundle from error
+    if found.version != _VERSION:
+        raise BadBundle
+    return found
+
+
+def take_weights(
+    path: Path, digest: str, progress: Progress, use: Callable[[Path, int], None]
+) -> None:
+    """Brings the weights ``digest`` out of the bundle and lets ``use`` have the file, verified,
+    with its size, before it goes. Raises `BadBundle`, `PartialBusy` and `DiskFull`."""
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            member = tar.getmember(f"sha256-{digest}")
+            source = tar.extractfile(member)
+            if source is None:
+                raise BadBundle
+            with partial.hold(digest, member.size) as file:
+                _copy(source, file, digest, progress)
+                use(file.path, member.size)
+    except (tarfile.TarError, KeyError, EOFError) as error:
+        raise BadBundle from error
+
+
+def _copy(source: IO[bytes], file: partial.Partial, digest: str, progress: Progress) -> None:
+    file.begin_anew()
+    sha256, at = hashlib.sha256(), 0
+    while block := source.read(_BLOCK):
+        sha256.update(block)
+        file.write(at, memoryview(block))
+        at += len(block)
+        progress(at, file.size)
+    if at != file.size or sha256.hexdigest() != digest:
+        file.begin_anew()
+        raise BadBundle(_("A model in the bundle is damaged (SHA-256 differs)."))
+    file.save()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    member.mode = 0o644
+    tar.addfile(member, content)
+
+
+class _Counted(io.RawIOBase):
+    """A version's file that tells how much of it was read."""
+
+    def __init__(self, version: ModelVersion, before: int, total: int, progress: Progress) -> None:
+        self._file = version.path.open("rb", buffering=0)
+        self._done, self._total, self._progress = before, total, progress
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        got = self._file.readinto(buffer)
+        self._done += got
+        self._progress(self._done, self._total)
+        return got
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
