@@ -136,6 +136,14 @@ class Busy(ChatsiteError):
     message = _("An answer is still being written. Stop it or wait for it to end.")
 
 
+class NothingToContinue(ChatsiteError):
+    """Only an answer that was cut can go on, and only where nothing follows it."""
+
+    code = "nothing_to_continue"
+    status = 409
+    message = _("This answer can't be continued: it is complete, or something follows it.")
+
+
 class QueueFull(ChatsiteError):
     code = "queue_full"
     status = 503

@@ -93,7 +93,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
                     task.cancel()
             case p.Stop():
                 self._start(self._stop(command))
-            case p.Send() | p.Edit() | p.Regenerate():
+            case p.Send() | p.Edit() | p.Regenerate() | p.Continue():
                 self._start(self._submit(command))
             case p.Measure():
                 if self.measuring:
@@ -102,7 +102,7 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
 
     # Commands.
 
-    async def _submit(self, command: p.Send | p.Edit | p.Regenerate) -> None:
+    async def _submit(self, command: p.Making) -> None:
         async with self._answering(command.id):
             user = await self._user()
             turn = await submit(runtime(), user, command)

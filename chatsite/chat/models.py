@@ -185,6 +185,13 @@ class Generation(models.Model):
     def __str__(self) -> str:
         return f"{self.id} {self.state}"
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether it ended before the model was done with it."""
+        if self.state == GenerationState.DONE:
+            return self.finish_reason == "length"
+        return self.state not in OPEN_STATES
+
     @classmethod
     def advance(
         cls,

@@ -77,6 +77,14 @@ class Measure(Command, frozen=True, tag="measure"):
     parent: Id | None = None
 
 
+class Continue(Command, frozen=True, tag="continue"):
+    """The answer ``message`` was cut (at the length limit, by a stop or a fault): the same model
+    goes on behind its last character. It must be the last of its branch."""
+
+    id: RequestId
+    message: Id
+
+
 class Stop(Command, frozen=True, tag="stop"):
     id: RequestId
     generation: Id
@@ -101,7 +109,9 @@ class Ack(Command, frozen=True, tag="ack"):
     cursor: Cursor
 
 
-AnyCommand = Send | Edit | Regenerate | Measure | Stop | Subscribe | Unsubscribe | Ack
+# What makes a turn.
+Making = Send | Edit | Regenerate | Continue
+AnyCommand = Making | Measure | Stop | Subscribe | Unsubscribe | Ack
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type"):
@@ -109,8 +119,9 @@ class Event(msgspec.Struct, frozen=True, tag_field="type"):
 
 
 class Accepted(Event, frozen=True, tag="accepted"):
-    """A `Send`, `Edit` or `Regenerate` is saved and queued; the sender is already subscribed.
-    ``user_message`` is null for a regeneration. The three objects have the shapes of the
+    """A `Send`, `Edit`, `Regenerate` or `Continue` is saved and queued; the sender is already
+    subscribed. ``user_message`` is null for the last two. A continued answer has a new generation,
+    whose stream begins with the text that is there. The three objects have the shapes of the
     conversation endpoint (`serialize.py`)."""
 
     id: str

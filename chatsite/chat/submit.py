@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from chatsite.accounts.models import User
 from chatsite.chat import turns
 from chatsite.chat.models import OPEN_STATES, Generation, GenerationState
-from chatsite.chat.protocol import Edit, Regenerate, Send
+from chatsite.chat.protocol import Making
 from chatsite.chat.runtime import Runtime
 from chatsite.chat.turns import Turn
 from chatsite.dispatch.messages import Job
@@ -17,7 +17,7 @@ from chatsite.dispatch.outcome import Outcome, conclude_unheld
 from chatsite.errors import ChatsiteError, NotFound, StreamsUnavailable
 
 
-async def submit(runtime: Runtime, user: User, command: Send | Edit | Regenerate) -> Turn:
+async def submit(runtime: Runtime, user: User, command: Making) -> Turn:
     """Saves and queues a turn. If it can't be queued nothing of it stays.
 
     A request that was taken before is answered again; if the process had died between saving

@@ -16,11 +16,11 @@ from django.utils.text import Truncator
 
 from chatsite.accounts.models import User
 from chatsite.chat import prompt
-from chatsite.chat.models import Conversation, Generation, GenerationState, Message
-from chatsite.chat.protocol import Edit, Regenerate, Send
+from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
+from chatsite.chat.protocol import Continue, Edit, Making, Regenerate, Send
 from chatsite.dispatch.messages import Job
 from chatsite.engine.messages import PromptOptions
-from chatsite.errors import Busy, EmptyMessage, MessageTooLong, NotFound
+from chatsite.errors import Busy, EmptyMessage, MessageTooLong, NotFound, NothingToContinue
 from chatsite.search import index
 from models_admin import catalogue, custom
 
@@ -30,7 +30,8 @@ _TITLE_CHARS = 60
 @dataclass(frozen=True)
 class Turn:
     """``user_message`` is None for a regeneration. ``made`` is False when this request had
-    been taken before; ``began`` is True when the conversation is new."""
+    been taken before; ``began`` is True when the conversation is new. ``before`` is the earlier
+    generation of an answer that is continued."""
 
     conversation: Conversation
     user_message: Message | None
@@ -38,6 +39,7 @@ class Turn:
     generation: Generation
     made: bool = True
     began: bool = False
+    before: Generation | None = None
 
 
 def send(user: User, command: Send) -> Turn:
@@ -81,11 +83,39 @@ def regenerate(user: User, command: Regenerate) -> Turn:
         return _queue_answer(user, answer.conversation, answer.parent, command, new=None)
 
 
-def make(user: User, command: Send | Edit | Regenerate) -> Turn:
+def go_on(user: User, command: Continue) -> Turn:
+    """A new generation for the same answer; what the earlier one measured stays, without it."""
+    with transaction.atomic():
+        answer = _message(user, command.message, Message.Role.ASSISTANT)
+        before = Generation.objects.filter(message=answer).first()
+        if before is None or answer.parent is None:
+            raise NotFound
+        if before.state in OPEN_STATES:
+            raise Busy
+        if not before.was_cut or not answer.content or answer.children.exists():
+            raise NothingToContinue
+        catalogue.resolve(before.model)
+        before.message = None
+        before.save(update_fields=["message"])
+        kept = {name: ms for name, ms in before.timings.items() if name == "reasoning"}
+        generation = Generation.objects.create(
+            owner=user,
+            message=answer,
+            request_id=command.id,
+            model=before.model,
+            params=before.params,
+            syntax=before.syntax,
+            timings=kept,
+        )
+        _touch(answer.conversation, answer)
+        return Turn(answer.conversation, None, answer, generation, before=before)
+
+
+def make(user: User, command: Making) -> Turn:
     """Saves the turn once, however often the same request comes."""
     if taken := _taken(user, command.id):
         return taken
-    actions = {Send: send, Edit: edit, Regenerate: regenerate}
+    actions = {Send: send, Edit: edit, Regenerate: regenerate, Continue: go_on}
     try:
         turn: Turn = actions[type(command)](user, command)  # type: ignore[operator]
     except IntegrityError:
@@ -112,6 +142,11 @@ def discard(turn: Turn) -> None:
         if turn.began:
             turn.conversation.delete()
             return
+        if turn.before is not None:
+            turn.generation.delete()
+            turn.before.message = turn.answer
+            turn.before.save(update_fields=["message"])
+            return
         (turn.user_message or turn.answer).delete()
         Conversation.objects.filter(pk=turn.conversation.pk).update(
             head=turn.user_message.parent_id if turn.user_message else turn.answer.parent_id
@@ -137,6 +172,7 @@ def job(turn: Turn) -> Job:
         queued_at=turn.generation.queued_at.timestamp(),
         params=request.params,
         options=request.options,
+        written=turn.answer.content,
     )
 
 
@@ -160,6 +196,7 @@ def _taken(user: User, request_id: str) -> Turn | None:
     generation = (
         Generation.objects.of(user)
         .filter(request_id=request_id)
+        .exclude(message=None)
         .select_related("message__conversation", "message__parent")
         .first()
     )
@@ -218,9 +255,13 @@ def _queue_answer(
         model=command.model,
         params=msgspec.to_builtins(command.params),
     )
-    conversation.head = answer
-    conversation.updated_at = timezone.now()
     if command.keep_latest is not None:
         conversation.keep_latest = command.keep_latest
-    conversation.save(update_fields=["head", "updated_at", "keep_latest"])
+    _touch(conversation, answer)
     return Turn(conversation, new, answer, generation, began=began)
+
+
+def _touch(conversation: Conversation, head: Message) -> None:
+    conversation.head = head
+    conversation.updated_at = timezone.now()
+    conversation.save(update_fields=["head", "updated_at", "keep_latest"])

@@ -17,8 +17,8 @@ from chatsite.engine.messages import (
 class Job(msgspec.Struct, frozen=True):
     """One answer to be made. ``id`` is the generation's; ``owner`` the person's id as text;
     ``model`` the name as people see it; ``queued_at`` in seconds since the epoch. With ``embed``
-    vectors are wanted, and nothing but its inputs counts. MessagePack in the hash
-    ``job:<id>``."""
+    vectors are wanted, and nothing but its inputs counts. ``written`` is the text of an answer that
+    is continued. MessagePack in the hash ``job:<id>``."""
 
     id: str
     owner: str
@@ -29,3 +29,4 @@ class Job(msgspec.Struct, frozen=True):
     options: PromptOptions = PromptOptions()
     priority: Priority = CHAT
     embed: Embed | None = None
+    written: str = ""

@@ -85,8 +85,9 @@ def save_end(
             values["left_out"] = outcome.usage.left_out
         advanced = Generation.advance(generation, to=outcome.state, attempt=attempt, **values)
         if advanced and row.message is not None:
-            row.message.content = text
-            if Message.objects.filter(pk=row.message.pk).update(content=text):
+            # Without text the answer keeps what it had before it was continued.
+            row.message.content = text or row.message.content
+            if Message.objects.filter(pk=row.message.pk).update(content=row.message.content):
                 index.put(row.message, row.owner_id)
             Conversation.objects.filter(pk=row.message.conversation_id).update(updated_at=now)
         row.refresh_from_db()
@@ -104,8 +105,10 @@ def _timings(
         timings["decode"] = outcome.usage.decode_ms
     if outcome.ttft_ms is not None:
         timings["ttft"] = outcome.ttft_ms
-    if reasoning_ms is not None:
-        timings["reasoning"] = reasoning_ms
+    # A reasoning that was cut, and continued, took both times.
+    reasoned = [ms for ms in (row.timings.get("reasoning"), reasoning_ms) if ms is not None]
+    if reasoned:
+        timings["reasoning"] = sum(reasoned)
     return {name: round(value, 1) for name, value in timings.items()}
 
 

@@ -191,6 +191,9 @@ class Host:
         except FencedOff:
             log.warning("generation %s: a later attempt has it", id)
             return
+        if lease.job.written and not writer.text:
+            # A stream holds the whole answer, whoever reads it from whichever cursor.
+            self._publisher.append(writer, lease.job.written, tokens=0)
         beginning = asyncio.create_task(
             outcomes.save_start(
                 id, attempt=lease.attempt, version=runner.spec.digest, syntax=runner.syntax

@@ -82,13 +82,15 @@ export class AnswerBody {
     if (text === this.#text && complete === this.#complete) {
       return;
     }
-    if (!text.startsWith(this.#text) || (this.#complete && text !== this.#text)) {
+    const goesOn = this.#complete && (!complete || text !== this.#text);
+    const anew = goesOn || !text.startsWith(this.#text);
+    if (anew) {
       this.#reset();
     }
     this.#text = text;
     this.#complete = complete;
-    if (complete) {
-      // Whatever is whole needs no frame to wait for.
+    if (complete || anew) {
+      // Whatever is whole needs no frame to wait for; nor may what was shown go away for one.
       this.#draw();
     } else {
       this.#frame ||= requestAnimationFrame((now) => this.#tick(now));

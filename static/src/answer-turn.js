@@ -1,6 +1,6 @@
 /** An answer in the document: its parts, what it waits for, how it ended. */
 import { AnswerParts } from "./answer-parts.js";
-import { copyFrom, h, icon, iconButton } from "./dom.js";
+import { byId, copyFrom, h, icon, iconButton } from "./dom.js";
 import { gettext } from "./i18n.js";
 import { endText, figures, waitingText } from "./status.js";
 import { isOpen } from "./thread.js";
@@ -63,16 +63,17 @@ export class AnswerTurn extends Turn {
     }
     const stream = this.chat.streams.get(generation.id);
     const open = isOpen(generation);
+    const writing = open && !stream?.stopping;
     const streamed = stream?.text ?? "";
     const text = open && streamed.length >= message.content.length ? streamed : message.content;
     this.text = this.#parts.show(text, {
-      complete: !open,
+      complete: !writing,
       syntax: { ...stream?.syntax, ...generation.syntax },
-      reasoningMs: generation.timings.reasoning ?? stream?.reasoningMs ?? null,
+      reasoningMs: reasoningMs(generation, stream),
     });
-    this.#article.ariaBusy = String(open);
+    this.#article.ariaBusy = String(writing);
     this.#article.hidden = text === "";
-    this.#waiting.hidden = !open || streamed !== "";
+    this.#waiting.hidden = !writing || streamed !== "";
     if (!this.#waiting.hidden) {
       const waiting = waitingText(stream);
       if (this.#waiting.textContent !== waiting) {
@@ -80,32 +81,60 @@ export class AnswerTurn extends Turn {
       }
     }
     this.element.classList.toggle("open", open);
-    if (open) {
-      this.#end.hidden = true;
-    } else {
-      this.#showEnd(generation);
-    }
+    this.#showEnd(generation, open ? null : endText(generation));
   }
 
-  /** @param {import("./thread.js").Generation} generation */
-  #showEnd(generation) {
-    const end = endText(generation);
+  /**
+   * @param {import("./thread.js").Generation} generation
+   * @param {ReturnType<typeof endText>} end
+   */
+  #showEnd(generation, end) {
     this.#end.hidden = end === null;
-    if (end && this.#end.dataset.state !== generation.state) {
-      this.#end.dataset.state = generation.state;
+    const goesOn = end !== null && end.cut && this.text !== "" && this.#isLast();
+    const key = `${generation.id} ${generation.state} ${goesOn}`;
+    if (!end) {
+      this.#end.replaceChildren();
+      this.#end.dataset.key = "";
+    } else if (this.#end.dataset.key !== key) {
+      this.#end.dataset.key = key;
       this.#end.className = `notice ${end.kind}`;
-      const retry = h(
-        "button",
-        { type: "button", className: "button", onclick: () => this.#again() },
-        icon("again"),
-        gettext("Retry"),
+      const text = h("span", {}, end.text);
+      this.#end.replaceChildren(
+        text,
+        goesOn ? this.#button("forward", gettext("Continue"), () => this.#goOn()) : "",
+        end.retry ? this.#button("again", gettext("Retry"), () => this.#again()) : "",
       );
-      this.#end.replaceChildren(h("span", {}, end.text), end.retry ? retry : "");
     }
     this.#copy.hidden = this.text === "";
     const { text, details } = figures(generation);
     this.#figures.textContent = text;
     this.#figures.title = details;
+  }
+
+  #isLast() {
+    return !this.chat.thread?.children.has(this.message?.id ?? "");
+  }
+
+  /**
+   * @param {string} drawing
+   * @param {string} label
+   * @param {() => void} onclick
+   */
+  #button(drawing, label, onclick) {
+    return h("button", { type: "button", className: "button", onclick }, icon(drawing), label);
+  }
+
+  async #goOn() {
+    if (this.message && (await this.attempt(this.chat.goOn(this.message.id)))) {
+      this.#refocus();
+    }
+  }
+
+  /** The button that was pressed is gone. */
+  #refocus() {
+    if (document.activeElement === document.body) {
+      byId("message").focus({ preventScroll: true });
+    }
   }
 
   async #again() {
@@ -115,5 +144,16 @@ export class AnswerTurn extends Turn {
     this.#regenerate.disabled = true;
     await this.attempt(this.chat.regenerate(this.message.id, this.model()));
     this.#regenerate.disabled = false;
+    this.#refocus();
   }
+}
+
+/**
+ * @param {import("./thread.js").Generation} generation
+ * @param {import("./stream.js").Stream | null} stream
+ */
+function reasoningMs({ timings, ...generation }, stream) {
+  const live = isOpen(/** @type {any} */ (generation)) ? (stream?.reasoningMs ?? null) : null;
+  const saved = timings.reasoning ?? null;
+  return live === null && saved === null ? null : (live ?? 0) + (saved ?? 0);
 }

@@ -14,6 +14,7 @@ import { Banner, SidebarFrame, wireTheme } from "./layout.js";
 import { Messages } from "./messages.js";
 import { Meter } from "./meter.js";
 import { ModelChoice } from "./models.js";
+import { Quote } from "./quote.js";
 import { Follow } from "./scroll.js";
 import { markSeen } from "./seen.js";
 import { Sidebar } from "./sidebar.js";
@@ -76,6 +77,7 @@ const composer = new Composer({
     return !refused;
   },
 });
+new Quote(byId("thread"), (text) => composer.quote(text));
 const sidebar = new Sidebar({
   conversations,
   onOpen: (id) => go(id),

@@ -66,7 +66,8 @@ export class Chat extends EventTarget {
 
   /** The answer of the shown branch that is still being made. @returns {Message | null} */
   get openMessage() {
-    return this.thread?.openMessage() ?? null;
+    const message = this.thread?.openMessage() ?? null;
+    return this.streams.get(message?.generation?.id ?? "")?.stopping ? null : message;
   }
 
   /**
@@ -151,6 +152,7 @@ export class Chat extends EventTarget {
     this.#emit("thread");
     const visit = this.#visit;
     try {
+      await this.streams.stopped(this.thread?.openMessage()?.generation?.id);
       const command = { type: "send", content, model, conversation, parent, ...more };
       const accepted = await this.connection.request(command);
       if (conversation === null && visit === this.#visit) {
@@ -180,10 +182,28 @@ export class Chat extends EventTarget {
     return this.connection.request({ type: "regenerate", message, model });
   }
 
+  /**
+   * Goes on behind an answer that was cut.
+   * @param {string} message
+   */
+  goOn(message) {
+    return this.connection.request({ type: "continue", message });
+  }
+
+  /** Counts for the page from now on, for the server when it has ended the answer. */
   async stop() {
-    const generation = this.openMessage?.generation;
-    if (generation) {
-      await this.connection.request({ type: "stop", generation: generation.id });
+    const id = this.openMessage?.generation?.id;
+    if (!id) {
+      return;
+    }
+    this.streams.stop(id);
+    this.#emit("thread");
+    try {
+      await this.connection.request({ type: "stop", generation: id });
+    } catch (error) {
+      this.streams.stop(id, false);
+      this.#emit("thread");
+      throw error;
     }
   }
 

@@ -70,6 +70,19 @@ export class Composer {
     return this.#box.value;
   }
 
+  /**
+   * Puts a text into the box as a quotation, behind what is there.
+   * @param {string} text
+   */
+  quote(text) {
+    const lines = text.trim().split(/\r?\n/u);
+    const quoted = lines.map((line) => `> ${line}`.trimEnd()).join("\n");
+    const before = this.#box.value.trimEnd();
+    this.fill(`${before ? `${before}\n\n` : ""}${quoted}\n\n`);
+    this.#box.setSelectionRange(this.#box.value.length, this.#box.value.length);
+    this.#box.scrollTop = this.#box.scrollHeight;
+  }
+
   /** @param {string} text */
   fill(text) {
     this.#box.value = text;
@@ -128,9 +141,7 @@ export class Composer {
 
   async #press() {
     if (this.#writing) {
-      this.#button.disabled = true;
       await this.stop().catch((error) => this.#say(error.message));
-      this.#update();
       return;
     }
     const text = this.#box.value;

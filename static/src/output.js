@@ -102,7 +102,8 @@ export class Output {
    * @returns {Part[]} the same list each time; the last parts of it may have changed
    */
   read(text, complete) {
-    if (!text.startsWith(this.#text) || (this.#complete && text !== this.#text)) {
+    const goesOn = this.#complete && (!complete || text !== this.#text);
+    if (goesOn || !text.startsWith(this.#text)) {
       this.#parts = [];
       this.#state = "start";
       this.#begin = this.#scanned = 0;

@@ -36,27 +36,34 @@ export function waitingText(stream) {
 /**
  * How an answer ended, when it is not simply done.
  * @param {Generation} generation
- * @returns {{kind: "note" | "error", text: string, retry: boolean} | null}
+ * @returns {{kind: "note" | "error", text: string, retry: boolean, cut: boolean} | null} `cut`:
+ *   the model could have gone on
  */
 export function endText(generation) {
-  const { state, error, finish_reason: reason } = generation;
+  const { state, error, finish_reason: reason, usage } = generation;
   if (state === "failed") {
     return {
       kind: "error",
       text: error?.message ?? gettext("Something went wrong on the server. Try again in a moment."),
       retry: error?.code !== "context_length_exceeded",
+      cut: error?.code !== "context_length_exceeded",
     };
   }
   if (state === "interrupted") {
     const text = gettext("The answer was interrupted by a fault. What was written is kept.");
-    return { kind: "error", text: error?.message ?? text, retry: true };
+    return { kind: "error", text: error?.message ?? text, retry: true, cut: true };
   }
   if (state === "cancelled") {
-    return { kind: "note", text: gettext("You stopped this answer."), retry: false };
+    return { kind: "note", text: gettext("You stopped this answer."), retry: false, cut: true };
   }
   if (state === "done" && reason === "length") {
+    // Continued, it found no room for a single token.
+    if (usage.completion_tokens === 0) {
+      const full = gettext("The conversation fills what the model can take in. Start a new chat.");
+      return { kind: "note", text: full, retry: false, cut: false };
+    }
     const text = gettext("The answer ends here because it reached the model's length limit.");
-    return { kind: "note", text, retry: false };
+    return { kind: "note", text, retry: false, cut: true };
   }
   return null;
 }

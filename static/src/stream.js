@@ -27,6 +27,8 @@ export class Stream {
     /** True from a subscription that answers a gap until the text goes on. */
     this.resyncing = false;
     this.ended = false;
+    /** Its owner has pressed Stop; the server's end of it is on its way. */
+    this.stopping = false;
     /** @type {{ahead: number, model: string, progress: number | null} | null} */
     this.waiting = null;
     this.attempt = 0;
@@ -81,6 +83,7 @@ export class Stream {
   settle(saved) {
     this.text = saved;
     this.ended = true;
+    this.stopping = false;
     this.resyncing = false;
     this.waiting = null;
   }

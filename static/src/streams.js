@@ -3,12 +3,16 @@ import { Stream } from "./stream.js";
 
 /** After this long a request for missing text may be repeated. */
 const RESYNC_MS = 3000;
+/** A stop that takes longer has failed: what was sent behind it is refused with the reason. */
+const STOP_MS = 5000;
 
 export class Streams {
   /** @type {Map<string, Stream>} */
   #streams = new Map();
   /** @type {Map<string, number>} */
   #resyncedAt = new Map();
+  /** @type {{stream: Stream, resolve: () => void}[]} */
+  #waiting = [];
 
   /**
    * @param {object} options
@@ -22,6 +26,33 @@ export class Streams {
     this.onChange = onChange;
     this.onEnd = onEnd;
     this.now = now;
+  }
+
+  /**
+   * @param {string} id
+   * @param {boolean} [stopping] false: it goes on after all
+   */
+  stop(id, stopping = true) {
+    const stream = this.#streams.get(id);
+    if (stream && !stream.ended) {
+      stream.stopping = stopping;
+    }
+  }
+
+  /**
+   * Resolves when an answer that is being stopped has ended: what follows it may be sent then.
+   * @param {string | undefined} id
+   * @returns {Promise<void>}
+   */
+  stopped(id) {
+    const stream = this.#streams.get(id ?? "");
+    if (!stream?.stopping) {
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      this.#waiting.push({ stream, resolve });
+      setTimeout(resolve, STOP_MS);
+    });
   }
 
   /** @param {string} id */
@@ -66,6 +97,7 @@ export class Streams {
     const stream = this.#streams.get(id);
     if (stream && !stream.ended) {
       stream.settle(text);
+      this.#release();
       this.post({ type: "unsubscribe", generation: id });
       this.onChange(stream);
     }
@@ -91,6 +123,9 @@ export class Streams {
         return;
       }
       this.#acknowledge(stream);
+      if (stream.stopping) {
+        return;
+      }
     } else if (event.type === "ended") {
       if (stream.ended) {
         return;
@@ -100,8 +135,15 @@ export class Streams {
         return;
       }
       this.onEnd(stream, event.message);
+      this.#release();
     }
     this.onChange(stream);
+  }
+
+  #release() {
+    const ready = this.#waiting.filter(({ stream }) => !stream.stopping);
+    this.#waiting = this.#waiting.filter(({ stream }) => stream.stopping);
+    ready.forEach(({ resolve }) => resolve());
   }
 
   /** @param {Stream} stream */

@@ -11,6 +11,7 @@
  *   completion_tokens: number | null}} usage
  * @property {number} left_out messages of the prompt that did not fit
  * @property {Record<string, number>} timings milliseconds
+ * @property {string} queued_at
  * @property {import("./output.js").Syntax} syntax
  *
  * @typedef {object} Message
@@ -36,6 +37,19 @@ export function isOpen(generation) {
   return generation?.state === "queued" || generation?.state === "running";
 }
 
+/**
+ * An answer that has ended never becomes an open one again, unless it is continued: then it has a
+ * later generation.
+ * @param {Generation} news
+ * @param {Generation} known
+ */
+function isOlder(news, known) {
+  if (news.id !== known.id) {
+    return Date.parse(news.queued_at) < Date.parse(known.queued_at);
+  }
+  return isOpen(news) && !isOpen(known);
+}
+
 export class Thread {
   /** @param {string} id of the conversation */
   constructor(id) {
@@ -51,14 +65,17 @@ export class Thread {
   }
 
   /**
-   * Adds or replaces messages. An answer that has ended never becomes an open one again: such
-   * news is older than what we have.
+   * Adds or replaces messages, but for news that are older than what we have.
    * @param {Message[]} messages
    */
   merge(messages) {
     for (const message of messages) {
       const known = this.messages.get(message.id);
-      if (known?.generation && !isOpen(known.generation) && isOpen(message.generation)) {
+      if (
+        known?.generation &&
+        message.generation &&
+        isOlder(message.generation, known.generation)
+      ) {
         continue;
       }
       this.messages.set(message.id, message);

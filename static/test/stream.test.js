@@ -132,6 +132,22 @@ test("when the stream has expired the saved text is taken", () => {
   assert.equal(streams.get("g").text, "abc");
 });
 
+test("what follows a stop waits for the end of the answer", async () => {
+  const { streams, ended } = page();
+  streams.follow("g", true);
+  streams.handle(delta(0, 1, "a"));
+  streams.stop("g");
+  let passed = false;
+  const waiting = streams.stopped("g").then(() => (passed = true));
+  await Promise.resolve();
+  assert.equal(passed, false);
+  streams.handle(delta(1, 2, "b"));
+  streams.handle({ type: "ended", generation: "g", cursor: 2, message: { content: "ab" } });
+  await waiting;
+  assert.deepEqual(ended, [["g", "ab"]]);
+  await streams.stopped("g");
+});
+
 test("any order of any duplicates ends with the one true text", () => {
   const ranges = [..."abcdefgh"].map((letter, at) => delta(at, at + 1, letter));
   let seed = 7;

@@ -57,6 +57,18 @@ test("an answer that has ended does not open again", () => {
   assert.equal(thread.messages.get("a3").content, "whole");
 });
 
+test("an answer that is continued opens under its later generation", () => {
+  const thread = branched();
+  const open = thread.messages.get("a3");
+  const made = (id, state, queued_at) => ({ ...open, generation: { id, state, queued_at } });
+  const ended = made("g1", "cancelled", "2025-01-01T00:00:01Z");
+  thread.merge([ended]);
+  thread.merge([made("g2", "queued", "2025-01-01T00:00:02Z")]);
+  assert.equal(thread.messages.get("a3").generation.id, "g2");
+  thread.merge([ended]);
+  assert.equal(thread.messages.get("a3").generation.id, "g2");
+});
+
 test("the open answer is that of the shown branch", () => {
   const thread = branched();
   thread.head = "a1";

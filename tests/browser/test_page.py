@@ -135,6 +135,54 @@ def test_stop_regenerate_and_branches(page: Page) -> None:
     expect(answer).to_have_text(text)
 
 
+def test_stop_answers_at_once_and_continue_goes_on(page: Page) -> None:
+    answer = ask(page, "@tokens 60 @delay-ms 30")
+    expect(answer).to_contain_text("w5 ")
+    # The page answers within the click, whatever the server is at.
+    label = page.evaluate(
+        "() => { const send = document.getElementById('send');"
+        " send.click(); return send.ariaLabel; }"
+    )
+    assert label == "Send"
+    box(page).fill("@say next")
+    expect(page.locator("#thread")).to_contain_text("You stopped this answer.")
+    shown = answer.inner_text().split()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#thread")).not_to_contain_text("You stopped")
+    expect(answer).to_contain_text("w60")
+    done(page)
+    assert answer.inner_text().split() == [f"w{number}" for number in range(1, 61)]
+    assert answer.locator("p").count() == 1
+    assert 5 <= len(shown) < 60
+    expect(page.get_by_role("button", name="Continue")).to_have_count(0)
+    expect(box(page)).to_have_value("@say next")
+    page.reload()
+    expect(answer).to_contain_text("w60")
+
+
+def test_what_is_sent_right_after_a_stop_is_taken(page: Page) -> None:
+    answer = ask(page, SLOW)
+    expect(answer).to_contain_text("w5 ")
+    page.evaluate("document.getElementById('send').click()")
+    box(page).fill("and now this")
+    box(page).press("Enter")
+    expect(page.get_by_role("article").last).to_have_text("and now this")
+    expect(page.locator("#send-problem")).to_be_hidden()
+
+
+def test_a_selection_is_quoted(page: Page) -> None:
+    answer = ask(page, "@say Some **bold** claim.\n\nAnd another.")
+    done(page)
+    box(page).fill("Before")
+    quote = page.get_by_role("button", name="Quote")
+    expect(quote).to_be_hidden()
+    answer.get_by_text("claim").click(click_count=3)
+    quote.click()
+    expect(box(page)).to_have_value("Before\n\n> Some bold claim.\n\n")
+    expect(box(page)).to_be_focused()
+    expect(quote).to_be_hidden()
+
+
 def test_edit_makes_another_branch(page: Page) -> None:
     ask(page, "first wording")
     done(page)

@@ -191,6 +191,48 @@ async def test_stop_ends_the_work_and_keeps_the_text(
     await alice.stop(answer)
 
 
+async def test_a_stopped_answer_goes_on_behind_its_text(
+    scripted_stack: Stack, alice: ChatClient
+) -> None:
+    answer = await alice.ask("@tokens 60 @delay-ms 20", model=MODEL)
+    async with asyncio.timeout(10):
+        await answer.has(30)
+    await alice.stop(answer)
+    await ended(answer, 5)
+    more = await alice.command({"type": "continue", "message": answer.message_id})
+    assert (more.message_id, more.conversation) == (answer.message_id, answer.conversation)
+    assert more.generation != answer.generation
+    generation = await ended(more)
+    assert more.text.startswith(answer.text)
+    assert more.text.split() == [f"w{number}" for number in range(1, 61)]
+    assert more.text == scripted_stack.saved_text(answer.message_id)
+    # Only what is new is counted, and the earlier work is kept beside it.
+    assert 0 < generation["usage"]["completion_tokens"] <= 60 - len(answer.text.split()) + 1
+    body = await refused(alice, {"type": "continue", "message": answer.message_id})
+    assert body["code"] == "nothing_to_continue"
+
+
+async def test_an_answer_that_goes_on_loses_nothing_when_it_is_stopped_in_line(
+    scripted_stack: Stack, alice: ChatClient, bob: ChatClient
+) -> None:
+    answer = await alice.ask("@tokens 100 @delay-ms 20", model=MODEL)
+    async with asyncio.timeout(10):
+        await answer.has(10)
+    await alice.stop(answer)
+    await ended(answer, 5)
+    busy = [await bob.ask("@tokens 500 @delay-ms 20", model=MODEL) for _ in range(8)]
+    for one in busy:
+        async with asyncio.timeout(10):
+            await one.has(1)
+    more = await alice.command({"type": "continue", "message": answer.message_id})
+    await alice.stop(more)
+    assert (await ended(more, 5))["state"] == "cancelled"
+    for one in busy:
+        await bob.stop(one)
+        await ended(one, 5)
+    assert scripted_stack.saved_text(answer.message_id) == answer.text
+
+
 async def test_a_conversation_takes_no_second_message_while_the_first_is_answered(
     alice: ChatClient,
 ) -> None:

@@ -11,9 +11,16 @@ from django.conf import settings
 from chatsite.accounts.models import User
 from chatsite.chat import prompt, serialize, turns
 from chatsite.chat.models import Conversation, Generation, GenerationState, Message
-from chatsite.chat.protocol import Edit, Regenerate, Send
+from chatsite.chat.protocol import Continue, Edit, Regenerate, Send
 from chatsite.engine.messages import ChatMessage, SamplingParams
-from chatsite.errors import Busy, EmptyMessage, MessageTooLong, ModelMissing, NotFound
+from chatsite.errors import (
+    Busy,
+    EmptyMessage,
+    MessageTooLong,
+    ModelMissing,
+    NotFound,
+    NothingToContinue,
+)
 from models_admin import catalogue, custom
 
 SYSTEM = ChatMessage("system", settings.ENV.system_prompt)
@@ -194,6 +201,46 @@ def test_a_turn_that_could_not_be_queued_leaves_nothing(alice: User, model: str)
     assert Conversation.objects.get().head_id == first.answer.pk
     turns.discard(turns.make(alice, Regenerate("r", str(first.answer.pk), model)))
     assert Message.objects.count() == 2
+
+
+def test_a_cut_answer_goes_on_as_the_same_answer(alice: User, model: str) -> None:
+    params = SamplingParams(max_tokens=5)
+    turn = turns.make(alice, Send("p", "count", model, params=params))
+    answer(turn, "one two", GenerationState.CANCELLED)
+    Generation.objects.update(timings={"reasoning": 7.0, "total": 9.0}, syntax={"tools": "llama"})
+    more = turns.make(alice, Continue("c", str(turn.answer.pk)))
+    assert (more.answer.pk, more.user_message) == (turn.answer.pk, None)
+    assert turns.make(alice, Continue("c", str(turn.answer.pk))).generation == more.generation
+    job = turns.job(more)
+    assert job.id == str(more.generation.pk) != str(turn.generation.pk)
+    assert (job.written, job.params) == ("one two", params)
+    assert [m.content for m in job.messages] == [SYSTEM.content, "count"]
+    assert more.generation.syntax == {"tools": "llama"}
+    assert more.generation.timings == {"reasoning": 7.0}
+    turn.generation.refresh_from_db()
+    assert turn.generation.message is None
+    turns.discard(more)
+    turn.generation.refresh_from_db()
+    assert turn.generation.message == turn.answer
+    assert Message.objects.get(pk=turn.answer.pk).content == "one two"
+
+
+def test_what_is_complete_or_has_gone_on_is_not_continued(
+    alice: User, bob: User, model: str
+) -> None:
+    first = send(alice, "one", model)
+    command = Continue("c", str(first.answer.pk))
+    with pytest.raises(Busy):
+        turns.make(alice, command)
+    answer(first, "1")
+    with pytest.raises(NothingToContinue):
+        turns.make(alice, command)
+    Generation.objects.update(finish_reason="length")
+    with pytest.raises(NotFound):
+        turns.make(bob, command)
+    send(alice, "two", model, after=first)
+    with pytest.raises(NothingToContinue):
+        turns.make(alice, command)
 
 
 def test_parameters_reach_the_job(alice: User, model: str) -> None:

@@ -1,0 +1,75 @@
+/** A button beside selected text of the conversation that quotes it in the message box. */
+import { byId, h, icon } from "./dom.js";
+import { gettext } from "./i18n.js";
+
+/** Between the selection and the button, in pixels. */
+const GAP = 8;
+
+export class Quote {
+  #button;
+
+  /**
+   * @param {HTMLElement} thread
+   * @param {(text: string) => void} onQuote
+   */
+  constructor(thread, onQuote) {
+    this.thread = thread;
+    this.#button = h(
+      "button",
+      { type: "button", className: "button quote", hidden: true },
+      icon("quote"),
+      gettext("Quote"),
+    );
+    this.quote = () => {
+      const text = this.selected();
+      if (text) {
+        document.getSelection()?.removeAllRanges();
+        this.#button.hidden = true;
+        onQuote(text);
+      }
+    };
+    this.#button.onclick = this.quote;
+    // The selection must outlive the press.
+    this.#button.onpointerdown = (event) => event.preventDefault();
+    byId("main").append(this.#button);
+    for (const event of ["pointerup", "keyup"]) {
+      document.addEventListener(event, () => setTimeout(() => this.#place()));
+    }
+    document.addEventListener("selectionchange", () => {
+      if (!this.selected()) {
+        this.#button.hidden = true;
+      }
+    });
+    byId("scroll").addEventListener("scroll", () => (this.#button.hidden = true), {
+      passive: true,
+    });
+  }
+
+  /** The selected text, "" unless it lies within one message. */
+  selected() {
+    const selection = document.getSelection();
+    if (!selection || selection.isCollapsed || selection.rangeCount === 0) {
+      return "";
+    }
+    const { commonAncestorContainer: around } = selection.getRangeAt(0);
+    const element = around instanceof Element ? around : around.parentElement;
+    const message = element?.closest(".md, .bubble");
+    return message && this.thread.contains(message) ? selection.toString().trim() : "";
+  }
+
+  #place() {
+    if (!this.selected()) {
+      return;
+    }
+    const box = document.getSelection()?.getRangeAt(0).getBoundingClientRect();
+    if (!box) {
+      return;
+    }
+    this.#button.hidden = false;
+    const size = this.#button.getBoundingClientRect();
+    const above = box.top - size.height - GAP;
+    const left = Math.min(box.left, innerWidth - size.width - GAP);
+    this.#button.style.top = `${above > GAP ? above : box.bottom + GAP}px`;
+    this.#button.style.left = `${Math.max(GAP, left)}px`;
+  }
+}
