@@ -212,27 +212,6 @@ async def test_a_stopped_answer_goes_on_behind_its_text(
     assert body["code"] == "nothing_to_continue"
 
 
-async def test_an_answer_that_goes_on_loses_nothing_when_it_is_stopped_in_line(
-    scripted_stack: Stack, alice: ChatClient, bob: ChatClient
-) -> None:
-    answer = await alice.ask("@tokens 100 @delay-ms 20", model=MODEL)
-    async with asyncio.timeout(10):
-        await answer.has(10)
-    await alice.stop(answer)
-    await ended(answer, 5)
-    busy = [await bob.ask("@tokens 500 @delay-ms 20", model=MODEL) for _ in range(8)]
-    for one in busy:
-        async with asyncio.timeout(10):
-            await one.has(1)
-    more = await alice.command({"type": "continue", "message": answer.message_id})
-    await alice.stop(more)
-    assert (await ended(more, 5))["state"] == "cancelled"
-    for one in busy:
-        await bob.stop(one)
-        await ended(one, 5)
-    assert scripted_stack.saved_text(answer.message_id) == answer.text
-
-
 async def test_a_conversation_takes_no_second_message_while_the_first_is_answered(
     alice: ChatClient,
 ) -> None:

@@ -13,7 +13,7 @@ from chatsite.accounts.models import User
 from chatsite.chat import turns
 from chatsite.chat.models import Conversation, Generation, GenerationState, Message, Via
 from chatsite.chat.protocol import Send
-from chatsite.dispatch.outcome import Outcome, conclude, save_start
+from chatsite.dispatch.outcome import Outcome, conclude, conclude_unheld, save_start
 from chatsite.dispatch.queue import Queue
 from chatsite.dispatch.tasks import reap
 from chatsite.engine.messages import Usage
@@ -179,3 +179,14 @@ async def test_a_lost_request_of_a_program_is_interrupted(
     await row.arefresh_from_db()
     assert row.state == "interrupted"
     assert await queue.places([("tiny:latest", str(row.pk))]) == [None]
+
+
+async def test_a_continued_answer_that_is_stopped_in_line_keeps_its_text(
+    turn: turns.Turn, queue: Queue, publisher: Publisher
+) -> None:
+    id = str(turn.generation.pk)
+    await Message.objects.filter(pk=turn.answer.pk).aupdate(content="so far")
+    await conclude_unheld(
+        queue, publisher, id, attempt=0, outcome=Outcome(GenerationState.CANCELLED, "cancelled")
+    )
+    assert (await Message.objects.aget(pk=turn.answer.pk)).content == "so far"

@@ -1,8 +1,9 @@
-"""What models write, rendered in real Chromium: formulas, notes, tables, and what is hostile."""
+"""Answers in real Chromium: their parts and ends, formulas, notes, tables, and hostile text."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser.actions import SLOW, ask, box, done
 from tests.browser.conftest import sign_in
 from tests.support.stack import Stack
 
@@ -160,3 +162,118 @@ def test_what_is_wide_scrolls_by_itself(page: Page, stack: Stack, person: str) -
         if part != ".math.display":
             box.focus()
             expect(box).to_be_focused()
+
+
+def test_markdown_is_drawn(page: Page) -> None:
+    source = (
+        "@say # Title\n\nSome **bold** text.\n\n1. one\n2. two\n\n"
+        "| a | b |\n|--|--:|\n| 1 | 2 |\n\n```python\nprint('hello')\n```\n\nEnd."
+    )
+    answer = ask(page, source)
+    done(page)
+    expect(answer.get_by_role("heading", name="Title")).to_be_visible()
+    expect(answer.get_by_role("listitem")).to_have_text(["one", "two"])
+    expect(answer.get_by_role("cell", name="2")).to_have_class("align-right")
+    expect(answer.locator(".code")).to_have_attribute("data-language", "python")
+    expect(answer.locator(".hljs-string")).to_have_text("'hello'")
+    answer.get_by_role("button", name="Copy code").click()
+    assert page.evaluate("navigator.clipboard.readText()") == "print('hello')\n"
+    page.get_by_role("button", name="Copy", exact=True).last.click()
+    assert page.evaluate("navigator.clipboard.readText()") == source.removeprefix("@say ")
+
+
+def test_reasoning_and_calls_fold_away(page: Page) -> None:
+    reasoning = "\n\n".join(f"step{number}" for number in range(60))
+    answer = ask(
+        page,
+        f"@delay-ms 25 @say <think>\n{reasoning}\n</think>\n\nIt is **42**.\n"
+        '<tool_call>{"name": "look_up", "arguments": {"q": "x"}}</tool_call>',
+    )
+    fold = answer.locator("details.reasoning")
+    expect(fold.locator("summary")).to_have_text("Thinking…")
+    expect(answer).not_to_contain_text("step")
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(answer).to_contain_text("step9")
+    first = fold.get_by_text("step1", exact=True).element_handle()
+    done(page)
+    assert first.evaluate("node => node.isConnected"), "finished text was made anew"
+    expect(fold.locator("summary")).to_have_text(re.compile(r"Thought for [1-9]s"))
+    label = fold.locator("summary").inner_text()
+    expect(answer.locator(".answer-body")).to_have_text("It is 42.")
+    expect(answer.locator("details.call summary")).to_have_text("Call of the tool look_up")
+    expect(answer).not_to_contain_text("tool_call")
+    page.get_by_role("button", name="Copy", exact=True).last.click()
+    assert page.evaluate("navigator.clipboard.readText()") == "It is **42**."
+    expect(page.locator("#live")).not_to_contain_text("step")
+    page.reload()
+    expect(answer.locator("details.reasoning summary")).to_have_text(label)
+    expect(answer).not_to_contain_text("step")
+
+
+def test_stop_regenerate_and_branches(page: Page) -> None:
+    answer = ask(page, SLOW)
+    expect(answer).to_contain_text("w5 ")
+    page.get_by_role("button", name="Stop").click()
+    done(page)
+    thread = page.locator("#thread")
+    expect(thread).to_contain_text("You stopped this answer.")
+    text = answer.inner_text()
+    page.get_by_role("button", name="Regenerate").click()
+    expect(thread).to_contain_text("2/2")
+    page.get_by_role("button", name="Stop").click()
+    done(page)
+    with page.expect_response("**/chat/conversations/*/"):
+        page.get_by_role("button", name="Previous version").click()
+    expect(thread).to_contain_text("1/2")
+    expect(answer).to_have_text(text)
+    page.reload()
+    expect(answer).to_have_text(text)
+
+
+def test_stop_answers_at_once_and_continue_goes_on(page: Page) -> None:
+    answer = ask(page, "@tokens 60 @delay-ms 30")
+    expect(answer).to_contain_text("w5 ")
+    # The page answers within the click, whatever the server is at.
+    label = page.evaluate(
+        "() => { const send = document.getElementById('send');"
+        " send.click(); return send.ariaLabel; }"
+    )
+    assert label == "Send"
+    box(page).fill("@say next")
+    expect(page.locator("#thread")).to_contain_text("You stopped this answer.")
+    shown = answer.inner_text().split()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#thread")).not_to_contain_text("You stopped")
+    expect(answer).to_contain_text("w60")
+    done(page)
+    assert answer.inner_text().split() == [f"w{number}" for number in range(1, 61)]
+    assert answer.locator("p").count() == 1
+    assert 5 <= len(shown) < 60
+    expect(page.get_by_role("button", name="Continue")).to_have_count(0)
+    expect(box(page)).to_have_value("@say next")
+    page.reload()
+    expect(answer).to_contain_text("w60")
+
+
+def test_what_is_sent_right_after_a_stop_is_taken(page: Page) -> None:
+    answer = ask(page, SLOW)
+    expect(answer).to_contain_text("w5 ")
+    page.evaluate("document.getElementById('send').click()")
+    box(page).fill("and now this")
+    box(page).press("Enter")
+    expect(page.get_by_role("article").last).to_have_text("and now this")
+    expect(page.locator("#send-problem")).to_be_hidden()
+
+
+def test_a_selection_is_quoted(page: Page) -> None:
+    answer = ask(page, "@say Some **bold** claim.\n\nAnd another.")
+    done(page)
+    box(page).fill("Before")
+    quote = page.get_by_role("button", name="Quote")
+    expect(quote).to_be_hidden()
+    answer.get_by_text("claim").click(click_count=3)
+    quote.click()
+    expect(box(page)).to_have_value("Before\n\n> Some bold claim.\n\n")
+    expect(box(page)).to_be_focused()
+    expect(quote).to_be_hidden()
