@@ -18,7 +18,7 @@ from chatsite.search.terms import Query, parse
 # texts are read in batches, until the page is full.
 _CONVERSATIONS, _HITS_EACH = 10, 3
 _SCANNED_MAX, _BATCH = 300, 30
-_SNIPPET_BEFORE, _SNIPPET_CHARS = 50, 200
+_SNIPPET_BEFORE, _SNIPPET_CHARS = 40, 180
 _BLANKS = re.compile(r"\s+")
 
 Span = tuple[int, int]

@@ -44,6 +44,16 @@ export class Api {
     return this.#json("DELETE", `conversations/${id}/`);
   }
 
+  /**
+   * @param {string} text
+   * @param {string | null} before from the page before
+   * @returns {Promise<import("./search.js").Found>}
+   */
+  search(text, before) {
+    const query = new URLSearchParams({ q: text, ...(before && { before }) });
+    return this.#json("GET", `search/?${query}`);
+  }
+
   /** @returns {Promise<{models: import("./models.js").Model[], default_model: string | null}>} */
   models() {
     return this.#json("GET", "models/");

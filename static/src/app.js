@@ -17,6 +17,7 @@ import { ModelChoice } from "./models.js";
 import { Quote } from "./quote.js";
 import { Follow } from "./scroll.js";
 import { markSeen } from "./seen.js";
+import { Search } from "./search.js";
 import { Sidebar } from "./sidebar.js";
 
 const boot = JSON.parse(byId("boot").textContent);
@@ -84,18 +85,28 @@ const sidebar = new Sidebar({
   onDeleted: (id) => id === chat.current && go(null),
 });
 
+new Search({
+  api,
+  onOpen: (id, message) => go(id, message),
+  onShow: () => frame.show(true),
+});
+
 /**
  * Shows a conversation (null: a new one) under its address.
  * @param {string | null} id
+ * @param {string | null} [message] to go to in it
  */
-function go(id) {
+async function go(id, message = null) {
   const address = id === null ? "/" : `/c/${id}/`;
   if (location.pathname !== address) {
     history.pushState(null, "", address);
   }
   frame.chosen();
-  chat.open(id);
   composer.focus(id === null);
+  await chat.open(id);
+  if (message && chat.current === id) {
+    await chat.reveal(message).catch(() => {});
+  }
 }
 
 /** Counts what the next message would come behind, unless that is still being written. */
@@ -194,6 +205,15 @@ chat.addEventListener("created", () => {
   history.pushState(null, "", `/c/${chat.current}/`);
   sidebar.mark(chat.current);
 });
+chat.addEventListener("found", (event) => {
+  const { detail } = /** @type {CustomEvent} */ (event);
+  const turn = document.querySelector(`#thread [data-message="${CSS.escape(detail)}"]`);
+  if (turn) {
+    follow.show(turn);
+    turn.classList.add("found");
+    setTimeout(() => turn.classList.remove("found"), 2500);
+  }
+});
 chat.addEventListener("gone", () => go(null));
 chat.addEventListener("stream", (event) => {
   messages.updateStream(/** @type {CustomEvent} */ (event).detail);
@@ -239,6 +259,7 @@ document.addEventListener("visibilitychange", () => {
 wireTheme();
 models.show(boot.models, boot.default_model);
 chat.begin(boot.conversation, boot.error ? toError(boot.error) : null);
+chat.reveal(new URLSearchParams(location.search).get("message") ?? "").catch(() => {});
 loadMarkdown();
 chat.connection.start();
 composer.focus(false);

@@ -221,6 +221,20 @@ export class Chat extends EventTarget {
     }
   }
 
+  /**
+   * Makes a message of the open conversation part of the shown branch, and tells where it is.
+   * @param {string} message
+   */
+  async reveal(message) {
+    const { thread } = this;
+    if (thread?.messages.has(message)) {
+      const shown = thread.path().some(({ id }) => id === message);
+      const choice = shown ? null : this.chooseBranch(message);
+      this.#emit("found", message);
+      await choice;
+    }
+  }
+
   /** @param {string} id */
   #threadOf(id) {
     const thread = this.#threads.get(id) ?? new Thread(id);

@@ -87,6 +87,13 @@ export function month(date) {
   return new Intl.DateTimeFormat(locale, { month: "long", year }).format(date);
 }
 
+/** The day alone, short. @param {string} iso */
+export function day(iso) {
+  const date = new Date(iso);
+  const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+  return new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year }).format(date);
+}
+
 /** @param {string} iso */
 export function dateTime(iso) {
   return new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(

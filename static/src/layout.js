@@ -13,12 +13,12 @@ export class SidebarFrame {
   #drawer = false;
 
   constructor() {
-    this.#open.addEventListener("click", () => this.#show(true));
-    byId("sidebar-close").addEventListener("click", () => this.#show(false));
-    byId("backdrop").addEventListener("click", () => this.#show(false));
+    this.#open.addEventListener("click", () => this.show(true));
+    byId("sidebar-close").addEventListener("click", () => this.show(false));
+    byId("backdrop").addEventListener("click", () => this.show(false));
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && this.#drawer && !event.defaultPrevented) {
-        this.#show(false);
+        this.show(false);
       }
     });
     narrow.addEventListener("change", () => this.#apply());
@@ -34,7 +34,7 @@ export class SidebarFrame {
   }
 
   /** @param {boolean} open */
-  #show(open) {
+  show(open) {
     if (narrow.matches) {
       this.#drawer = open;
     } else {

@@ -89,6 +89,7 @@ export class Messages {
       const Kind = message.role === "user" ? UserTurn : AnswerTurn;
       turn = new Kind(this.chat, this.model);
       turn.element.dataset.message = message.id;
+      turn.element.dataset.message = message.id;
       this.#turns.set(message.id, turn);
     }
     return turn;

@@ -37,6 +37,13 @@ export class Follow {
     this.#show();
   }
 
+  /** Goes to one place, and stays there. @param {Element} element */
+  show(element) {
+    this.#following = false;
+    element.scrollIntoView({ block: element.clientHeight > innerHeight / 2 ? "start" : "center" });
+    this.#show();
+  }
+
   get #distance() {
     const { scrollHeight, scrollTop, clientHeight } = this.scroller;
     return scrollHeight - scrollTop - clientHeight;
