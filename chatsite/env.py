@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from chatsite import durations
+
 # The address field of a Unix socket holds 108 bytes on Linux, 104 on macOS and BSD.
 _SOCKET_PATH_MAX = 100
 
@@ -71,7 +73,10 @@ class Environment(BaseSettings):
     )
     slots: int = Field(8, ge=1, le=256, description="Answers written at once per model.")
     context: int = Field(
-        4096, ge=64, description="Tokens of context per answer, capped by the model's own."
+        4096,
+        ge=64,
+        description="Tokens of context per answer, capped by the model's own; less where memory "
+        "is too short for it.",
     )
     threads: int = Field(
         0, ge=0, le=1024, description="Threads per model; 0 takes what affinity and quota allow."
@@ -95,6 +100,11 @@ class Environment(BaseSettings):
     )
     keep_loaded: int = Field(
         4, ge=1, le=64, description="Models held in memory at once, where memory allows."
+    )
+    keep_alive: float = Field(
+        -1,
+        description="How long an unused model stays in memory (5m, 3600, 0); -1 until another one "
+        "needs the room.",
     )
     preload: bool = Field(
         True, description="Load the default model at start, so that nobody waits for it."
@@ -146,6 +156,11 @@ class Environment(BaseSettings):
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
+
+    @field_validator("keep_alive", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        return durations.seconds(value) if isinstance(value, str) else value
 
     @field_validator("origins")
     @classmethod

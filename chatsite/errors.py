@@ -105,6 +105,27 @@ class ModelUnavailable(ChatsiteError):
     message = _("The model could not be started. An administrator can see why in the logs.")
 
 
+class ModelDoesNotFit(ChatsiteError):
+    """``needed_mb`` MiB, with ``context`` tokens per answer, of ``room_mb`` that there can be."""
+
+    code = "model_does_not_fit"
+    status = 503
+    message = _("The model does not fit the memory of this server. Choose a smaller one.")
+    detailed = _(
+        "The model does not fit the memory of this server: it takes %(needed_mb)s MB with a "
+        "context of %(context)s tokens, and there are %(room_mb)s MB for it. Choose a smaller one."
+    )
+
+
+class NoPlaceForModel(ChatsiteError):
+    code = "no_place_for_model"
+    status = 503
+    message = _(
+        "The models that are always loaded take all places of this server. Choose one of them, "
+        "or ask an administrator."
+    )
+
+
 class MessageTooLong(ChatsiteError):
     code = "message_too_long"
     status = 400

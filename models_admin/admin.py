@@ -39,7 +39,7 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_editable = ("enabled",)
     list_select_related = ("version",)
     search_fields = ("name",)
-    fields = ("name", "version", "enabled")
+    fields = ("name", "version", "enabled", "context", "slots", "keep_alive", "pinned")
 
     @admin.display(description=_("size"), ordering="version__size")
     def size(self, model: ModelName) -> str:

@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
@@ -55,6 +56,33 @@ class ModelName(models.Model):
     newest = models.CharField(max_length=64, blank=True, editable=False)
     checked_at = models.DateTimeField(null=True, editable=False)
     enabled = models.BooleanField(_("offered to people"), default=True)
+    # How it is held in memory, kept when the name goes over to another version; empty for what
+    # the server's settings say. See `placing.wish`.
+    context = models.PositiveIntegerField(
+        _("context"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(64), MaxValueValidator(10_000_000)],
+        help_text=_("Tokens per answer. Empty: the server's setting, or less if memory is short."),
+    )
+    slots = models.PositiveIntegerField(
+        _("answers at once"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(256)],
+    )
+    keep_alive = models.FloatField(
+        _("stays unused for"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(-1), MaxValueValidator(365 * 86400)],
+        help_text=_("Seconds until an unused model leaves memory; -1: until there is need."),
+    )
+    pinned = models.BooleanField(
+        _("always loaded"),
+        default=False,
+        help_text=_("Loaded at start and never let go for another model."),
+    )
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -26,6 +26,7 @@ class Wanted:
     options: PromptOptions = DEFAULT_OPTIONS
     embed: Embed | None = None
     said: Mapping[str, Any] | None = None
+    keep_alive: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ async def ask_all(
                     w.options,
                     embed=w.embed,
                     said=w.said,
+                    keep_alive=w.keep_alive,
                 )
             )
             for w in wanted

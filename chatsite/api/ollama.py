@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 
+from chatsite import durations
 from chatsite.accounts.keys import Caller
 from chatsite.api import http
 from chatsite.api.http import BadField, View, encode
 from chatsite.errors import ChatsiteError
-
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+from models_admin.models import ModelName
 
 
 class NotAllowed(ChatsiteError):
@@ -57,21 +57,31 @@ def endpoint(scope: str, *methods: str) -> Callable[[View], View]:
 
 def may_change(caller: Caller, permission: str) -> None:
     """Raises `NotAllowed`. Reads the database."""
-    if not caller.user.has_perm(f"models_admin.{permission}_modelname"):
+    if not may(caller, permission):
         raise NotAllowed
+
+
+def may(caller: Caller, permission: str) -> bool:
+    """Reads the database."""
+    return caller.user.has_perm(f"models_admin.{permission}_modelname")
 
 
 def keep_alive(value: float | str | None) -> float | None:
     """Seconds, negative for ever; None is the server's own. Raises `BadField`."""
-    if value is None or isinstance(value, int | float):
-        return value
-    sign, rest = (-1, value[1:]) if value.startswith("-") else (1, value)
-    parts = _DURATION.findall(rest)
-    if rest == "0":
-        return 0.0
-    if not parts or "".join(map("".join, parts)) != rest:
-        raise BadField(f'time: invalid duration "{value}"', param="keep_alive")
-    return sign * sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    try:
+        return None if value is None else durations.seconds(value)
+    except ValueError:
+        raise BadField(f'time: invalid duration "{value}"', param="keep_alive") from None
+
+
+async def stay(caller: Caller, model: ModelName, value: float | str | None) -> float | None:
+    """`keep_alive` as this caller may have it: who may not change models can't make one leave
+    sooner than its own setting says."""
+    wanted = keep_alive(value)
+    if wanted is None or await sync_to_async(may)(caller, "change"):
+        return wanted
+    own = settings.ENV.keep_alive if model.keep_alive is None else model.keep_alive
+    return durations.longer(wanted, own)
 
 
 def schema(format: Any) -> dict[str, Any] | None:

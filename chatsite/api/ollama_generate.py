@@ -32,7 +32,7 @@ from chatsite.engine.messages import (
     Tool,
     ToolCall,
 )
-from chatsite.errors import EngineFailed, ModelMissing, ModelUnavailable
+from chatsite.errors import EngineFailed, ModelMissing, ModelUnavailable, revived
 from chatsite.inference import commands, status
 from chatsite.stream.messages import End, Vectors
 from models_admin import catalogue, go_template, options
@@ -71,7 +71,8 @@ async def generate(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         asked = _options(body, template=go_template.as_jinja(body.template))
         messages = [ChatMessage("system", body.system)] if body.system else []
         messages.append(ChatMessage("user", body.prompt))
-    wanted = Wanted(model.name, messages, options=asked, said=said)
+    stay = await ollama.stay(caller, model, body.keep_alive)
+    wanted = Wanted(model.name, messages, options=asked, said=said, keep_alive=stay)
     return await _answer(body, caller, wanted, _generated)
 
 
@@ -88,7 +89,13 @@ async def chat(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         for one in body.tools or ()
     )
     messages = [_message(message) for message in body.messages]
-    wanted = Wanted(model.name, messages, options=_options(body, tools=tools), said=_params(body))
+    wanted = Wanted(
+        model.name,
+        messages,
+        options=_options(body, tools=tools),
+        said=_params(body),
+        keep_alive=await ollama.stay(caller, model, body.keep_alive),
+    )
     return await _answer(body, caller, wanted, _chatted)
 
 
@@ -101,7 +108,6 @@ async def _model(name: str) -> ModelName:
 
 def _params(body: t.Generate | t.Chat) -> dict[str, Any]:
     """The fields of `SamplingParams` that the request sets."""
-    ollama.keep_alive(body.keep_alive)
     said = options.sampling(body.options or {})
     if schema := ollama.schema(body.format):
         said["json_schema"] = schema
@@ -247,7 +253,8 @@ async def _load(
         await sync_to_async(ollama.may_change)(caller, "change")
         await commands.unload(redis, model.version_id)
     else:
-        await commands.load(redis, model.name)
+        stay = await ollama.stay(caller, model, body.keep_alive)
+        await commands.load(redis, model.name, stay)
         async with asyncio.timeout(_LOAD_SECONDS):
             while not await _is_ready(model.name):
                 await asyncio.sleep(0.2)
@@ -259,7 +266,7 @@ async def _load(
 async def _is_ready(name: str) -> bool:
     known = status.best(await status.alive(runtime().redis), name)
     if known and known.state == "failed":
-        raise ModelUnavailable
+        raise revived(known.error) or ModelUnavailable()
     return known is not None and known.state == "ready"
 
 
@@ -269,7 +276,6 @@ async def _is_ready(name: str) -> bool:
 @endpoint("embed", "POST")
 async def embed(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     body = http.body(request, _embed)
-    ollama.keep_alive(body.keep_alive)
     inputs = [body.input] if isinstance(body.input, str) else body.input or []
     vectors, tokens, ms = await _vectors(body, caller, inputs, body.truncate is not False)
     found = [shortened(vector, body.dimensions).tolist() for vector in vectors]
@@ -295,7 +301,8 @@ async def _vectors(
         raise NoSuchModel(body.wanted, text) from None
     if not inputs:
         return [], 0, 0.0
-    wanted = Wanted(model.name, embed=Embed("", "", tuple(inputs), truncate))
+    stay = await ollama.stay(caller, model, body.keep_alive)
+    wanted = Wanted(model.name, embed=Embed("", "", tuple(inputs), truncate), keep_alive=stay)
     found, end = None, End("done")
     async with ask_all(runtime(), caller, [wanted]) as answers:
         async for _index, event in answers.events():

@@ -23,7 +23,7 @@ from models_admin.models import ModelName
 
 # Of Ollama, whose interface this follows: clients compare it with what they need.
 _VERSION = "0.12.0"
-# Models stay until another one needs the room.
+# Such a model stays until another one needs the room.
 _FOR_EVER = datetime(2318, 1, 1, tzinfo=UTC)
 _show = msgspec.json.Decoder(t.Show)
 _copy = msgspec.json.Decoder(t.Copy)
@@ -56,13 +56,17 @@ async def running(request: HttpRequest, caller: Caller) -> HttpResponseBase:
             | {
                 "size": loaded[model.name].rss_bytes,
                 "size_vram": 0,
-                "expires_at": ollama.timestamp(_FOR_EVER),
+                "expires_at": _expiry(loaded[model.name].expires_at),
                 "context_length": loaded[model.name].context,
             }
             for model in models
         ]
 
     return http.answer({"models": await sync_to_async(found)()})
+
+
+def _expiry(moment: float | None) -> str:
+    return ollama.timestamp(datetime.fromtimestamp(moment, UTC) if moment else _FOR_EVER)
 
 
 @endpoint("models", "POST")

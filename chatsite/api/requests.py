@@ -128,11 +128,12 @@ async def ask(
     *,
     embed: Embed | None = None,
     said: Mapping[str, Any] | None = None,
+    keep_alive: float | None = None,
 ) -> AsyncIterator[Answer]:
     """Saves and queues one request; leaving before its end stops it. With ``embed`` vectors are
     wanted of its inputs, whose ``id`` and ``owner`` are set here. What a custom model has of its
     own goes beneath ``params``; ``said`` names the fields that count, if it is known, in place
-    of those that differ from their defaults.
+    of those that differ from their defaults. ``keep_alive`` is as in `Job`.
 
     Raises `ModelMissing`, `ModelQuarantined`, `QueueFull`, `TooManyRequests`,
     `StreamsUnavailable`.
@@ -160,6 +161,7 @@ async def ask(
         options=request.options,
         priority=API,
         embed=Embed(id, owner, embed.inputs, embed.truncate) if embed else None,
+        keep_alive=keep_alive,
     )
     answer: Answer | None = None
     refused = False

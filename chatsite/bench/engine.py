@@ -13,7 +13,7 @@ from chatsite.bench.load import Record, Shape, Turn
 from chatsite.chat import prompt
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient
-from chatsite.inference.runner import ModelSpec, tuning_of
+from chatsite.inference.spec import ModelSpec, tuning_of
 
 
 @dataclass

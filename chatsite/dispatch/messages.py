@@ -18,7 +18,8 @@ class Job(msgspec.Struct, frozen=True):
     """One answer to be made. ``id`` is the generation's; ``owner`` the person's id as text;
     ``model`` the name as people see it; ``queued_at`` in seconds since the epoch. With ``embed``
     vectors are wanted, and nothing but its inputs counts. ``written`` is the text of an answer that
-    is continued. MessagePack in the hash ``job:<id>``."""
+    is continued. ``keep_alive`` seconds the model stays afterwards, for ever if negative; None for
+    its own. MessagePack in the hash ``job:<id>``."""
 
     id: str
     owner: str
@@ -30,3 +31,4 @@ class Job(msgspec.Struct, frozen=True):
     priority: Priority = CHAT
     embed: Embed | None = None
     written: str = ""
+    keep_alive: float | None = None

@@ -16,13 +16,13 @@ from django.conf import settings
 
 from chatsite.dispatch.connection import connect
 from chatsite.dispatch.queue import Queue
+from chatsite.engine import autotune
 from chatsite.engine.threads import default_threads
-from chatsite.inference import machine
+from chatsite.inference.budget import Budget
 from chatsite.inference.host import Host
-from chatsite.inference.runner import ModelSpec
-from chatsite.inference.status import HostMemory
+from chatsite.inference.spec import ModelSpec
 from chatsite.stream.publish import Publisher
-from models_admin import catalogue
+from models_admin import catalogue, placing
 
 ENV = settings.ENV
 
@@ -30,23 +30,37 @@ ENV = settings.ENV
 @sync_to_async
 def resolve(name: str) -> ModelSpec:
     version = catalogue.resolve(name)
+    wish = placing.wish(version)
+    context, slots = wish.context or ENV.context, wish.slots or ENV.slots
+    threads = ENV.threads or default_threads()
+    tuning_file = ENV.data_dir / "tuning.json"
+    tuning = autotune.remembered(tuning_file, version.digest, threads)
+    flash = tuning.flash_attention if tuning else False
+    options = placing.options(
+        version, context, slots, flash_attention=flash, fixed=bool(wish.context)
+    )
     return ModelSpec(
         name=name,
         digest=version.digest,
         path=version.path,
-        context=ENV.context,
-        slots=ENV.slots,
-        threads=ENV.threads or default_threads(),
+        context=options[0].context,
+        slots=slots,
+        threads=threads,
         step_target_ms=ENV.step_target_ms,
         cache_bytes=ENV.cache_mb * 2**20,
         backend=ENV.backend,
-        tuning_file=ENV.data_dir / "tuning.json",
+        tuning_file=tuning_file,
+        options=options,
+        keep_alive=ENV.keep_alive if wish.keep_alive is None else wish.keep_alive,
+        pinned=wish.pinned,
     )
 
 
-def host_memory() -> HostMemory:
-    found = machine.memory()
-    return HostMemory(found.total, found.available, (ENV.memory_mb << 20) or found.budget)
+@sync_to_async
+def first_models() -> list[str]:
+    """Those that are always loaded, then the one that people get who choose nothing."""
+    default = catalogue.default_name() if ENV.preload else None
+    return list(dict.fromkeys([*placing.pinned_names(), *([default] if default else [])]))
 
 
 def host_id(run_dir: Path) -> str:
@@ -89,10 +103,10 @@ async def serve() -> None:
         Publisher(redis, ended_ttl_seconds=ENV.stream_ttl),
         resolve=resolve,
         quarantine=sync_to_async(catalogue.quarantine),
-        default_model=sync_to_async(lambda: catalogue.default_name() if ENV.preload else None),
+        first_models=first_models,
         keep_loaded=ENV.keep_loaded,
         lease_seconds=ENV.lease_seconds,
-        memory=host_memory,
+        budget=Budget(ENV.memory_mb << 20),
     )
     task = asyncio.create_task(host.run(), name="host")
     loop = asyncio.get_running_loop()

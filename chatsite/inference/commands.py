@@ -9,15 +9,18 @@ from chatsite.errors import ModelUnavailable
 from chatsite.inference import status
 
 
-async def load(redis: Redis, name: str) -> None:
-    """``name`` as it is in the catalogue. `status` shows the progress. Raises
+async def load(redis: Redis, name: str, keep_alive: float | None = None) -> None:
+    """``name`` as it is in the catalogue; it stays unused for ``keep_alive`` seconds, for ever if
+    negative, or as the model's own setting says. `status` shows the progress. Raises
     `ModelUnavailable` when no host runs."""
     hosts = await status.alive(redis)
     if not hosts:
         raise ModelUnavailable
-    # One host is enough: the one that holds it, or the first.
+    # One host is enough: one that holds it, or the one with the most memory left.
     holders = [host for host in hosts if any(model.name == name for model in host.models)]
-    await redis.publish(host_hints((holders or hosts)[0].id), f"load {name}")
+    chosen = max(holders or hosts, key=_memory_left)
+    words = ["load", name, *([] if keep_alive is None else [f"{keep_alive:g}"])]
+    await redis.publish(host_hints(chosen.id), " ".join(words))
 
 
 async def unload(redis: Redis, digest: str) -> int:
@@ -30,3 +33,7 @@ async def unload(redis: Redis, digest: str) -> int:
         busy += held[0].busy
         await redis.publish(host_hints(host.id), f"unload {digest}")
     return busy
+
+
+def _memory_left(host: status.HostStatus) -> int:
+    return host.memory.budget - host.memory.committed if host.memory else 0

@@ -23,10 +23,12 @@ from chatsite.dispatch.outcome import Outcome
 from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, host_hints
 from chatsite.errors import ChatsiteError, ModelUnavailable
 from chatsite.inference import status
+from chatsite.inference.budget import Budget, fits_elsewhere
 from chatsite.inference.measuring import Desk
 from chatsite.inference.placement import Placement
-from chatsite.inference.runner import Effects, ModelRunner, ModelSpec
+from chatsite.inference.runner import Effects, ModelRunner
 from chatsite.inference.running import Running
+from chatsite.inference.spec import ModelSpec
 from chatsite.stream.publish import FencedOff, Publisher
 
 log = logging.getLogger(__name__)
@@ -37,8 +39,8 @@ _HEARTBEATS_PER_LEASE = 5
 
 class Host:
     """``resolve`` turns a model's name into what to load, or raises a `ChatsiteError`;
-    ``quarantine`` records that a version can't be loaded; ``default_model`` names the one to load
-    ahead, if any."""
+    ``quarantine`` records that a version can't be loaded; ``first_models`` names those to
+    load ahead; ``budget`` tells what models may take."""
 
     def __init__(
         self,
@@ -49,18 +51,18 @@ class Host:
         *,
         resolve: Callable[[str], Coroutine[Any, Any, ModelSpec]],
         quarantine: Callable[[str, str], Coroutine[Any, Any, Any]],
-        default_model: Callable[[], Coroutine[Any, Any, str | None]],
+        first_models: Callable[[], Coroutine[Any, Any, list[str]]],
         keep_loaded: int,
         lease_seconds: float,
-        memory: Callable[[], status.HostMemory] | None = None,
+        budget: Budget,
     ) -> None:
         self.id = id
         self._redis = redis
         self._queue = queue
         self._publisher = publisher
         self._quarantine = quarantine
-        self._default_model = default_model
-        self._memory = memory
+        self._first_models = first_models
+        self._budget = budget
         self._heartbeat_seconds = lease_seconds / _HEARTBEATS_PER_LEASE
         self._wake = asyncio.Event()
         self._announce = asyncio.Event()
@@ -68,7 +70,7 @@ class Host:
         self._ending: dict[str, Running] = {}
         self._draining = False
         # What an administrator asked for, done by `_serve`, which alone starts and ends runners.
-        self._to_load: set[str] = set()
+        self._to_load: dict[str, float | None] = {}
         self._to_unload: set[str] = set()
         effects = Effects(
             ended=lambda running, outcome: self._spawn(self._conclude(running, outcome)),
@@ -77,7 +79,7 @@ class Host:
             changed=self._changed,
             publisher=publisher,
         )
-        self.placement = Placement(resolve, effects, keep_loaded)
+        self.placement = Placement(resolve, effects, keep_loaded, budget.room)
         self._desk = Desk(id, redis, self.placement)
 
     # Life.
@@ -130,12 +132,17 @@ class Host:
                 await asyncio.sleep(0.5)
 
     async def _preload(self) -> None:
-        """Begins to load the default model before anybody asks for it."""
+        """Begins to load what is wanted before anybody asks for it."""
         try:
-            if name := await self._default_model():
-                await self.placement.runner_for(name)
-        except (ChatsiteError, DatabaseError) as error:
+            names = await self._first_models()
+        except DatabaseError as error:
             log.warning("no model is loaded ahead: %s", error)
+            return
+        for name in names:
+            try:
+                await self.placement.runner_for(name)
+            except (ChatsiteError, DatabaseError) as error:
+                log.warning("%s is not loaded ahead: %s", name, error)
 
     async def _drain(self) -> None:
         left = await self.placement.stop_all()
@@ -160,15 +167,21 @@ class Host:
             self._to_unload.discard(digest)
             if await self.placement.unload(digest):
                 self._announce.set()
-        for name in {*await self._queue.models(), *self._to_load}:
+        names = {*await self._queue.models(), *self._to_load}
+        self.placement.in_line(names)
+        await self.placement.tend()
+        for name in names:
             try:
                 runner = await self.placement.runner_for(name)
             except ChatsiteError as error:
-                self._to_load.discard(name)
-                await self._refuse_all(name, error)
+                self._to_load.pop(name, None)
+                self._announce.set()
+                if not await fits_elsewhere(self._redis, self.id, error):
+                    await self._refuse_all(name, error)
                 continue
             if runner is not None:
-                self._to_load.discard(name)
+                if (seconds := self._to_load.pop(name, None)) is not None:
+                    runner.keep_alive = seconds
                 await self._fill(name, runner)
 
     async def _fill(self, name: str, runner: ModelRunner) -> None:
@@ -275,8 +288,12 @@ class Host:
                     self._wake.set()
                 elif verb == "cancel":
                     await self.placement.cancel(id)
-                elif verb in {"load", "unload"}:
-                    (self._to_load if verb == "load" else self._to_unload).add(id)
+                elif verb == "load":
+                    name, _, seconds = id.partition(" ")
+                    self._to_load[name] = float(seconds) if seconds else None
+                    self._wake.set()
+                elif verb == "unload":
+                    self._to_unload.add(id)
                     self._wake.set()
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -309,6 +326,6 @@ class Host:
                 hostname=socket.gethostname(),
                 pid=os.getpid(),
                 models=self.placement.statuses(),
-                memory=self._memory() if self._memory else None,
+                memory=self._budget.status(self.placement.committed),
             ),
         )

@@ -36,6 +36,14 @@ def memory() -> Memory:
     return within(Memory(found.total, found.available), read_text)
 
 
+def resident(pid: int | None) -> int:
+    """What a process holds now; 0 for one that is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except psutil.Error:
+        return 0
+
+
 def within(memory: Memory, read: Callable[[str], str | None]) -> Memory:
     """``memory`` cut to the tightest limit over this process's control groups and their parents.
     ``read`` gives the text of a file, or None."""

@@ -1,90 +1,178 @@
-"""Which models this host holds: loads on demand, and lets the longest idle one go for another."""
+"""Which models this host holds: loads on demand what fits its memory, and lets others go for it."""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from chatsite.errors import ModelUnavailable
-from chatsite.inference.runner import Effects, ModelRunner, ModelSpec
+from chatsite.errors import ChatsiteError, ModelDoesNotFit, ModelUnavailable, NoPlaceForModel
+from chatsite.inference.room import Limits, Load, Option, Refuse, decide
+from chatsite.inference.runner import Effects, ModelRunner
 from chatsite.inference.running import Running
+from chatsite.inference.spec import ModelSpec
 from chatsite.inference.status import ModelStatus
 
-# A name is looked up again after this time, so that a switch to another version is noticed.
+log = logging.getLogger(__name__)
+
+# A name is looked up again after this time, so that a switch to another version is noticed; that
+# of a loaded model also when nobody asks for it.
 _RESOLVE_SECONDS = 2.0
+_RESOLVE_LOADED_SECONDS = 10.0
+_PATIENCE_SECONDS = 30.0
+_REFUSED_SECONDS = 10.0
+_NO_LIMITS = (1 << 62, 1 << 62)
 
 
 class Placement:
-    """Runners by digest, since two names may point to one version."""
+    """Runners by digest, since two names may point to one version. ``room`` gives the bytes that
+    models may take in all and those that the machine has left."""
 
     def __init__(
         self,
         resolve: Callable[[str], Coroutine[Any, Any, ModelSpec]],
         effects: Effects,
         keep_loaded: int,
+        room: Callable[[], tuple[int, int]] = lambda: _NO_LIMITS,
     ) -> None:
         self._resolve = resolve
         self._effects = effects
         self._keep_loaded = keep_loaded
+        self._room = room
         self._runners: dict[str, ModelRunner] = {}
         self._names: dict[str, tuple[ModelSpec, float]] = {}
-        self._kept_waiting: dict[str, ModelSpec] = {}
+        self._kept_waiting: dict[str, tuple[ModelSpec, float]] = {}
+        self._in_line: set[str] = set()
+        self._refused: dict[str, tuple[ModelSpec, ChatsiteError, float]] = {}
 
     async def runner_for(self, name: str) -> ModelRunner | None:
         """The runner of a model, started if there is room; None while there is none.
 
-        Raises `ChatsiteError` when the name is unknown or its model can't be served.
+        Raises `ChatsiteError` when the name is unknown or its model can't be served, of which
+        `ModelDoesNotFit` and `NoPlaceForModel` are what this host alone can't.
         """
         spec = await self._spec(name)
         runner = self._runners.get(spec.digest)
+        if runner is not None and runner.idle and _other_size(runner, spec):
+            await self._stop(runner)
+            runner = None
         if runner is None:
-            if not await self._make_room():
-                self._kept_waiting[name] = spec
+            try:
+                runner = await self._make(spec)
+            except ChatsiteError as error:
+                self._refused[name] = (spec, error, time.monotonic())
+                self._kept_waiting.pop(name, None)
+                raise
+            if runner is None:
+                _, since = self._kept_waiting.setdefault(name, (spec, time.monotonic()))
+                self._hurry(time.monotonic() - since)
                 return None
-            runner = self._runners[spec.digest] = ModelRunner(spec, self._effects)
         self._kept_waiting.pop(name, None)
+        self._refused.pop(name, None)
         if runner.state == "failed":
             raise ModelUnavailable
         runner.ensure()
         return runner
 
-    async def _spec(self, name: str) -> ModelSpec:
+    def in_line(self, names: set[str]) -> None:
+        """Tells which models somebody waits for now. What is loaded for them does not go for
+        another one before it has answered, but for long waits."""
+        self._in_line = {self._names[name][0].digest for name in names if name in self._names}
+        self._kept_waiting = {n: kept for n, kept in self._kept_waiting.items() if n in names}
+        if not self._kept_waiting:
+            for runner in self._runners.values():
+                runner.closing = False
+
+    def _hurry(self, waited: float) -> None:
+        """Where a model is asked for all the time, one that waits for its memory would wait for
+        ever: so after a while the one that has been here longest takes no more jobs."""
+        if waited < _PATIENCE_SECONDS or any(r.closing for r in self._runners.values()):
+            return
+        candidates = [runner for runner in self._runners.values() if not runner.spec.pinned]
+        if candidates:
+            min(candidates, key=lambda runner: runner.since).closing = True
+
+    async def tend(self) -> None:
+        """Lets go what nobody asked for within its time, and what no name stands for any more."""
+        for name, (spec, _) in tuple(self._names.items()):
+            if spec.digest in self._runners:
+                try:
+                    await self._spec(name, _RESOLVE_LOADED_SECONDS)
+                except ChatsiteError:
+                    del self._names[name]
+        named = {spec.digest for spec, _ in self._names.values()}
+        for runner in tuple(self._runners.values()):
+            if not runner.idle or runner.spec.digest in self._in_line:
+                continue
+            expires_in = runner.expires_in
+            if runner.spec.digest not in named or (expires_in is not None and expires_in <= 0):
+                log.info("%s is let go", runner.spec.name)
+                await self._stop(runner)
+
+    def loaded(self, digest: str) -> ModelRunner | None:
+        return self._runners.get(digest)
+
+    @property
+    def committed(self) -> int:
+        """Bytes that are promised to models."""
+        return sum(runner.held().promised for runner in self._runners.values())
+
+    async def _spec(self, name: str, fresh_seconds: float = _RESOLVE_SECONDS) -> ModelSpec:
         known = self._names.get(name)
-        if known and time.monotonic() - known[1] < _RESOLVE_SECONDS:
+        if known and time.monotonic() - known[1] < fresh_seconds:
             return known[0]
         spec = await self._resolve(name)
         self._names[name] = (spec, time.monotonic())
+        if runner := self._runners.get(spec.digest):
+            if runner.spec.keep_alive != spec.keep_alive:
+                runner.keep_alive = spec.keep_alive
+            runner.spec = dataclasses.replace(
+                runner.spec, pinned=spec.pinned, keep_alive=spec.keep_alive
+            )
         return spec
 
-    async def _make_room(self) -> bool:
-        """Whether one more model may be loaded, after letting an idle one go if need be."""
-        if len(self._runners) < self._keep_loaded:
-            return True
-        idle = [runner for runner in self._runners.values() if runner.idle]
-        if not idle:
-            return False
-        oldest = min(idle, key=lambda runner: runner.last_used)
-        del self._runners[oldest.spec.digest]
-        await oldest.stop()
-        return True
+    async def _make(self, spec: ModelSpec) -> ModelRunner | None:
+        """A runner with memory of its own, after others have gone for it if need be."""
+        budget, available = self._room()
+        held = [r.held(r.spec.digest in self._in_line) for r in self._runners.values()]
+        options = spec.options or (Option(spec.context, 0, 0),)
+        match decide(options, held, Limits(budget, available, self._keep_loaded)):
+            case Refuse(least, room):
+                raise _refusal(least, room)
+            case Load(option, evict, spare):
+                for digest in evict:
+                    await self._stop(self._runners[digest])
+                if option.context < spec.context:
+                    log.warning(
+                        "%s gets a context of %s tokens: there is no memory for %s",
+                        *(spec.name, option.context, spec.context),
+                    )
+                granted = dataclasses.replace(
+                    spec, context=option.context, cache_bytes=min(spec.cache_bytes, spare)
+                )
+                runner = ModelRunner(granted, self._effects, option, spec.context, spec.keep_alive)
+                self._runners[spec.digest] = runner
+                return runner
+        return None
+
+    async def _stop(self, runner: ModelRunner) -> None:
+        del self._runners[runner.spec.digest]
+        await runner.stop()
 
     async def unload(self, digest: str) -> bool:
         """Lets a model go unless it writes answers; False when it stays or is not here."""
         runner = self._runners.get(digest)
         if runner is None or not runner.idle:
             return False
-        del self._runners[digest]
-        await runner.stop()
+        await self._stop(runner)
         return True
 
     def forget(self, digest: str) -> None:
         """Drops a runner that gave up, so that a released model may be tried again."""
         self._runners.pop(digest, None)
         self._names = {n: known for n, known in self._names.items() if known[0].digest != digest}
-
-    def loaded(self, digest: str) -> ModelRunner | None:
-        return self._runners.get(digest)
 
     def running(self) -> list[Running]:
         return [job for runner in self._runners.values() for job in runner.running.values()]
@@ -103,10 +191,31 @@ class Placement:
         return [job for runner in runners for job in await runner.stop()]
 
     def statuses(self) -> tuple[ModelStatus, ...]:
+        """Of models that are here, wait for room, or were refused a moment ago."""
         found = []
+        for name, (spec, error, when) in self._refused.items():
+            if time.monotonic() - when < _REFUSED_SECONDS:
+                found.append(
+                    ModelStatus(
+                        name, spec.digest, "failed", reason=str(error), error=error.as_dict()
+                    )
+                )
         for name, (spec, _) in self._names.items():
             if runner := self._runners.get(spec.digest):
                 found.append(runner.status(name))
             elif name in self._kept_waiting:
                 found.append(ModelStatus(name, spec.digest, "waiting"))
         return tuple(found)
+
+
+def _other_size(runner: ModelRunner, spec: ModelSpec) -> bool:
+    """Whether an administrator has changed what the model should have since it was loaded."""
+    return (runner.wanted, runner.spec.slots) != (spec.context, spec.slots)
+
+
+def _refusal(least: Option, room: int) -> ChatsiteError:
+    if not room:
+        return NoPlaceForModel()
+    return ModelDoesNotFit(
+        needed_mb=-(-least.total >> 20), room_mb=room >> 20, context=least.context
+    )

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
 from chatsite.chat.models import GenerationState
 from chatsite.dispatch.outcome import Outcome
@@ -22,8 +20,11 @@ from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.errors import RequestRefused
+from chatsite.inference import machine
 from chatsite.inference.questions import Questions
+from chatsite.inference.room import Held, Option
 from chatsite.inference.running import Running
+from chatsite.inference.spec import ModelSpec, tuning_of
 from chatsite.inference.status import ModelState, ModelStatus
 from chatsite.stream.messages import Vectors
 from chatsite.stream.publish import Publisher
@@ -39,22 +40,6 @@ _DEATHS_IN_A_ROW = 4
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """``slots`` answers at once, each with up to ``context`` tokens."""
-
-    name: str
-    digest: str
-    path: Path
-    context: int
-    slots: int
-    threads: int
-    step_target_ms: float
-    cache_bytes: int
-    backend: Literal["llama", "scripted"]
-    tuning_file: Path
-
-
-@dataclass(frozen=True)
 class Effects:
     """What the runner asks of its host. ``ended`` saves an outcome; ``died`` gives the jobs
     back; ``broken`` quarantines the model; ``changed`` announces its state or a free slot."""
@@ -66,10 +51,19 @@ class Effects:
     publisher: Publisher
 
 
+_NOTHING = Option(0, 0, 0)
+
+
 @dataclass
 class ModelRunner:
+    """``memory`` is what was promised to the model, ``wanted`` the context that it should have
+    had."""
+
     spec: ModelSpec
     effects: Effects
+    memory: Option = _NOTHING
+    wanted: int = 0
+    keep_alive: float = -1.0
     state: ModelState = "waiting"
     progress: float | None = None
     reason: str = ""
@@ -77,6 +71,9 @@ class ModelRunner:
     stats: m.Stats | None = None
     running: dict[str, Running] = field(default_factory=dict)
     last_used: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.monotonic)
+    # It takes no more jobs, since another model has waited for its memory for long.
+    closing: bool = False
     # A job that was there when a child died, twice, waits to be computed alone.
     suspect_waits: bool = False
     _questions: Questions = field(default_factory=Questions)
@@ -89,7 +86,7 @@ class ModelRunner:
     def free_slots(self) -> int:
         """How many jobs may be taken now. One that gets its last chance is computed alone: if
         it is what kills the children, it takes nobody's answer with it."""
-        if self.state != "ready" or self._client is None:
+        if self.state != "ready" or self._client is None or self.closing:
             return 0
         if any(running.lease.last_chance for running in self.running.values()):
             return 0
@@ -100,6 +97,36 @@ class ModelRunner:
     @property
     def idle(self) -> bool:
         return not self.running
+
+    @property
+    def promised(self) -> int:
+        """Bytes: as computed until the model is loaded, then as measured, with what it may still
+        take as it works and for conversations that lost their slot."""
+        loaded = self.loaded.rss_bytes if self.loaded else self.memory.loaded
+        return loaded + self.memory.work + self.spec.cache_bytes
+
+    @property
+    def expires_in(self) -> float | None:
+        """Seconds until it is let go, if nobody asks; None for never."""
+        if self.keep_alive < 0 or self.spec.pinned or self.state in {"measuring", "loading"}:
+            return None
+        if not self.idle:
+            return self.keep_alive
+        return self.last_used + self.keep_alive - time.monotonic()
+
+    def held(self, waited_for: bool = False) -> Held:
+        """``waited_for``: jobs for it are in line."""
+        resident = machine.resident(self._client.pid if self._client else None)
+        return Held(
+            digest=self.spec.digest,
+            promised=max(self.promised, resident),
+            resident=resident,
+            idle=self.idle
+            and self.state not in {"measuring", "loading"}
+            and (self.closing or not waited_for),
+            pinned=self.spec.pinned,
+            last_used=self.last_used,
+        )
 
     @property
     def syntax(self) -> m.OutputSyntax:
@@ -117,6 +144,10 @@ class ModelRunner:
             rss_bytes=self.loaded.rss_bytes if self.loaded else 0,
             reason=self.reason,
             stats=self.stats,
+            promised_bytes=self.promised,
+            wanted_context=self.wanted if self.wanted > self.spec.context else 0,
+            pinned=self.spec.pinned,
+            expires_at=None if self.expires_in is None else time.time() + self.expires_in,
         )
 
     def ensure(self) -> None:
@@ -232,6 +263,7 @@ class ModelRunner:
                 ),
                 on_loading=lambda progress: self._become("loading", progress),
             )
+            self.last_used = time.monotonic()
             self._become("ready")
             async for frame in client:
                 self._handle(frame)
@@ -285,6 +317,8 @@ class ModelRunner:
         if running is None:
             return
         self.last_used = time.monotonic()
+        said = running.lease.job.keep_alive
+        self.keep_alive = self.spec.keep_alive if said is None else said
         took = running.reasoning.stop(self.last_used)
         if took is not None:
             running.writer.reasoning_ms = took
@@ -293,19 +327,3 @@ class ModelRunner:
             outcome = dataclasses.replace(outcome, ttft_ms=ttft)
         self.effects.ended(running, outcome)
         self.effects.changed()
-
-
-async def tuning_of(
-    spec: ModelSpec, on_progress: Callable[[autotune.TuneProgress], None] | None = None
-) -> m.Tuning:
-    """The settings that this model runs with here; measured at its first load."""
-    if spec.backend != "llama":
-        return m.Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
-    return await autotune.tune(
-        spec.path,
-        digest=spec.digest,
-        threads=spec.threads,
-        store=spec.tuning_file,
-        name=spec.name,
-        on_progress=on_progress,
-    )

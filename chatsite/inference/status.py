@@ -5,7 +5,7 @@ The key expires when the host falls silent, so what can be read is alive.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from redis.asyncio import Redis
@@ -21,8 +21,11 @@ ANNOUNCE_SECONDS = 1.0
 
 class ModelStatus(msgspec.Struct, frozen=True):
     """One model on one host. ``progress`` is 0 to 1 while measuring or loading; ``context`` is
-    tokens per slot; ``rss_bytes`` what the engine child holds; ``reason`` why it failed;
-    ``stats`` what the child has counted since it was loaded."""
+    tokens per slot; ``rss_bytes`` what the engine child holds; ``reason`` why it failed,
+    ``error`` the refusal if there was one (`ChatsiteError.as_dict`);
+    ``stats`` what the child has counted since it was loaded. ``promised_bytes`` are what it may
+    take; ``wanted_context`` is the context that did not fit memory, 0 if all is as wanted;
+    ``expires_at`` when it is let go unless somebody asks, in seconds since the epoch."""
 
     name: str
     digest: str
@@ -33,7 +36,12 @@ class ModelStatus(msgspec.Struct, frozen=True):
     context: int = 0
     rss_bytes: int = 0
     reason: str = ""
+    error: dict[str, Any] = {}
     stats: Stats | None = None
+    promised_bytes: int = 0
+    wanted_context: int = 0
+    pinned: bool = False
+    expires_at: float | None = None
 
 
 class HostMemory(msgspec.Struct, frozen=True):

@@ -13,7 +13,8 @@ from chatsite.engine import messages as m
 from chatsite.inference import measuring
 from chatsite.inference.measuring import Desk, ask
 from chatsite.inference.placement import Placement
-from chatsite.inference.runner import Effects, ModelRunner, ModelSpec
+from chatsite.inference.runner import Effects, ModelRunner
+from chatsite.inference.spec import ModelSpec
 from chatsite.inference.status import HostStatus, ModelStatus
 from chatsite.stream.publish import Publisher
 

@@ -1,0 +1,73 @@
+"""What administrators want of models in memory, for the inference hosts."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import msgspec
+
+from chatsite.durations import longer
+from chatsite.inference.room import Option
+from models_admin import gguf, memory
+from models_admin.fit import LEAST_CONTEXT
+from models_admin.models import ModelName, ModelVersion
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """None is the server's own: tokens per answer, answers at once, seconds that an unused model
+    stays (for ever if negative)."""
+
+    context: int | None = None
+    slots: int | None = None
+    keep_alive: float | None = None
+    pinned: bool = False
+
+
+def wish(version: ModelVersion) -> Wish:
+    """Of all names that stand for the version, which share what is loaded: the most of each."""
+    names = list(version.names.all())
+    stays = [name.keep_alive for name in names if name.keep_alive is not None]
+    return Wish(
+        context=max((name.context or 0 for name in names), default=0) or None,
+        slots=max((name.slots or 0 for name in names), default=0) or None,
+        keep_alive=functools.reduce(longer, stays) if stays else None,
+        pinned=any(name.pinned for name in names),
+    )
+
+
+def pinned_names() -> list[str]:
+    found = ModelName.objects.filter(pinned=True, version__quarantined="")
+    return list(found.order_by("name").values_list("name", flat=True))
+
+
+def options(
+    version: ModelVersion, context: int, slots: int, *, flash_attention: bool, fixed: bool
+) -> tuple[Option, ...]:
+    """Memory with that context, and unless it is ``fixed`` with ever less of it. A file whose
+    header can't be read counts as large as it is."""
+    shape = shape_of(version)
+    if shape is None:
+        return (Option(context, version.size, 0),)
+    found: list[Option] = []
+    while True:
+        need = memory.needed(shape, context, slots, flash_attention=flash_attention)
+        found.append(Option(need.context, need.loaded, need.work))
+        context = need.context // 2
+        if fixed or context < LEAST_CONTEXT:
+            return tuple(found)
+
+
+def shape_of(version: ModelVersion) -> memory.Shape | None:
+    """None where the file is not there or can't be read. Reads it once in each process."""
+    try:
+        return _shape(str(version.path), version.size)
+    except (OSError, gguf.BadGGUF):
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _shape(path: str, size: int) -> memory.Shape:
+    """A file in the store never changes: its name is its digest."""
+    with Path(path).open("rb") as file:
+        return memory.shape_of(gguf.read_header(file, size))

@@ -1,0 +1,181 @@
+"""Models that share the memory of one host, with real children that compute nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from chatsite.errors import ModelDoesNotFit
+from chatsite.inference.placement import Placement
+from chatsite.inference.room import Option
+from chatsite.inference.runner import Effects, ModelRunner
+from chatsite.inference.spec import ModelSpec
+from chatsite.stream.publish import Publisher
+
+MIB = 1 << 20
+# What a scripted child really takes is far less.
+SIZE = 300 * MIB
+
+
+class Site:
+    """A host with memory for two models. ``specs`` are the catalogue."""
+
+    def __init__(self, publisher: Publisher, folder: Path) -> None:
+        self.changed = asyncio.Event()
+        self.room = (2 * SIZE, 100 * SIZE)
+        self.specs = {
+            name: ModelSpec(
+                name,
+                name * 64,
+                *(folder / "no", 4096, 2, 1, 200.0, 0, "scripted", folder / "tuning"),
+                options=(Option(4096, SIZE, 0),),
+            )
+            for name in "abc"
+        }
+        effects = Effects(
+            lambda *_: None, lambda _: None, lambda *_: None, self.changed.set, publisher
+        )
+        self.placement = Placement(self.resolve, effects, 8, lambda: self.room)
+
+    async def resolve(self, name: str) -> ModelSpec:
+        return self.specs[name]
+
+    def change(self, name: str, **values: object) -> None:
+        self.specs[name] = dataclasses.replace(self.specs[name], **values)  # type: ignore[arg-type]
+        self.placement._names.pop(name, None)
+
+    async def load(self, name: str) -> ModelRunner | None:
+        runner = await self.placement.runner_for(name)
+        while runner and runner.state != "ready":
+            self.changed.clear()
+            await self.changed.wait()
+        return runner
+
+    @property
+    def loaded(self) -> set[str]:
+        return {model.name for model in self.placement.statuses() if model.state != "waiting"}
+
+
+@pytest.fixture
+async def site(redis, tmp_path) -> AsyncIterator[Site]:
+    site = Site(Publisher(redis, ended_ttl_seconds=60), tmp_path)
+    yield site
+    await site.placement.stop_all()
+
+
+async def test_an_estimate_is_replaced_by_what_the_child_really_has(site: Site) -> None:
+    first = await site.placement.runner_for("a")
+    assert first
+    assert site.placement.committed == SIZE
+    # Both are promised before either is there, so a third has to wait.
+    second = await site.placement.runner_for("b")
+    first.running["x"] = second.running["x"] = None  # type: ignore[assignment, union-attr]
+    assert await site.placement.runner_for("c") is None
+    assert [m.state for m in site.placement.statuses() if m.name == "c"] == ["waiting"]
+    await site.load("a")
+    await site.load("b")
+    assert 0 < site.placement.committed < SIZE
+    assert await site.load("c")
+    assert site.loaded == {"a", "b", "c"}
+    first.running.clear()
+    second.running.clear()  # type: ignore[union-attr]
+
+
+async def test_the_longest_idle_one_goes_unless_it_is_pinned(site: Site) -> None:
+    a, b = await site.load("a"), await site.load("b")
+    assert a
+    assert b
+    a.last_used, b.last_used = 1, 2
+    room = 2 * SIZE - a.held().promised * 3 // 2
+    site.change("c", options=(Option(4096, room, 0),))
+    assert await site.load("c")
+    assert site.loaded == {"b", "c"}
+
+    await site.placement.unload(site.specs["c"].digest)
+    site.change("b", pinned=True)
+    await site.load("b")
+    site.change("c", options=(Option(4096, 2 * SIZE, 0),))
+    with pytest.raises(ModelDoesNotFit) as caught:
+        await site.load("c")
+    assert caught.value.details["needed_mb"] == 600
+    assert 0 < caught.value.details["room_mb"] < 600
+    assert "600 MB" in str(caught.value)
+    refused = next(model for model in site.placement.statuses() if model.name == "c")
+    assert refused.error["code"] == "model_does_not_fit"
+    assert site.placement.loaded(b.spec.digest) is b
+
+
+async def test_nobody_waits_for_ever_for_a_model_that_is_always_busy(site: Site, monkeypatch):
+    site.room = (SIZE, 100 * SIZE)
+    busy = await site.load("a")
+    assert busy
+    site.change("b", options=(Option(4096, SIZE, 0),))
+    site.placement.in_line({"a", "b"})
+    # It is idle, but somebody waits for it.
+    assert await site.load("b") is None
+    assert busy.free_slots == 2
+    monkeypatch.setattr("chatsite.inference.placement._PATIENCE_SECONDS", 0)
+    assert await site.load("b") is None
+    assert busy.free_slots == 0
+    # Who waited has left: all is as it was.
+    site.placement.in_line({"a"})
+    assert busy.free_slots == 2
+    site.placement.in_line({"a", "b"})
+    assert await site.load("b") is None
+    assert await site.load("b")
+    assert site.loaded == {"b"}
+
+
+async def test_a_smaller_context_is_said(site: Site) -> None:
+    site.change("a", options=(Option(4096, 3 * SIZE, 0), Option(2048, SIZE, 0)))
+    assert await site.load("a")
+    (found,) = site.placement.statuses()
+    assert (found.context, found.wanted_context) == (2048, 4096)
+
+
+async def test_the_cache_gets_what_is_left(site: Site) -> None:
+    site.change("a", cache_bytes=10 * SIZE)
+    runner = await site.load("a")
+    assert runner
+    assert runner.spec.cache_bytes == SIZE
+
+
+async def test_an_administrator_changes_the_size(site: Site) -> None:
+    first = await site.load("a")
+    site.change("a", slots=1)
+    second = await site.load("a")
+    assert second is not first
+    assert second
+    assert second.spec.slots == 1
+
+
+async def test_unused_models_leave_after_their_time(site: Site) -> None:
+    site.change("a", keep_alive=60)
+    runner = await site.load("a")
+    assert runner
+    await site.load("b")
+    await site.placement.tend()
+    assert site.loaded == {"a", "b"}
+    expires = {model.name: model.expires_at for model in site.placement.statuses()}
+    assert expires["b"] is None
+    assert expires["a"] == pytest.approx(time.time() + 60, abs=30)
+
+    # A request may ask for less or more than the setting.
+    runner.keep_alive = 0
+    await site.placement.tend()
+    assert site.loaded == {"b"}
+
+
+async def test_what_no_name_stands_for_any_more_leaves(site: Site) -> None:
+    old = await site.load("a")
+    assert old
+    site.change("a", digest="d" * 64)
+    assert await site.load("a") is not old
+    await site.placement.tend()
+    assert site.placement.loaded("a" * 64) is None
+    assert site.placement.loaded("d" * 64)

@@ -1,0 +1,50 @@
+"""What administrators want of a model in memory, on its way to the inference hosts."""
+
+from __future__ import annotations
+
+import pytest
+
+from models_admin import placing, store, versions
+from models_admin.models import ModelName
+from models_admin.placing import Wish
+from tests.support.gguf import write
+
+pytestmark = pytest.mark.django_db
+
+LLAMA = {
+    "llama.block_count": 4,
+    "llama.context_length": 8192,
+    "llama.embedding_length": 256,
+    "llama.attention.head_count": 4,
+    "llama.attention.head_count_kv": 2,
+}
+
+
+@pytest.fixture
+def tiny(tmp_path) -> ModelName:
+    return store.import_file(write(tmp_path / "a.gguf", values=LLAMA), "tiny")
+
+
+def test_names_of_one_version_share_what_is_loaded(tiny):
+    other = versions.copy_name("tiny", "other")
+    assert placing.wish(tiny.version) == Wish()
+    ModelName.objects.filter(pk=tiny.pk).update(context=2048, keep_alive=300, pinned=True)
+    ModelName.objects.filter(pk=other.pk).update(context=1024, slots=2, keep_alive=-1)
+    assert placing.wish(tiny.version) == Wish(2048, 2, -1, True)
+    assert placing.pinned_names() == ["tiny:latest"]
+
+
+def test_less_context_is_offered_unless_it_is_fixed(tiny):
+    found = placing.options(tiny.version, 32768, 2, flash_attention=False, fixed=False)
+    assert [option.context for option in found] == [8192, 4096, 2048, 1024, 512]
+    # Half a KiB a token and layer.
+    assert found[0].loaded - found[1].loaded == 2 * 4096 * 4 * 512
+    (only,) = placing.options(tiny.version, 4096, 2, flash_attention=False, fixed=True)
+    assert only == found[1]
+
+
+def test_a_file_that_is_not_there_counts_as_large_as_it_is(tiny):
+    tiny.version.path.unlink()
+    placing._shape.cache_clear()
+    (only,) = placing.options(tiny.version, 4096, 2, flash_attention=False, fixed=False)
+    assert only.total == tiny.version.size
