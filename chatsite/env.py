@@ -62,6 +62,12 @@ class Environment(BaseSettings):
     max_message_chars: int = Field(
         100_000, ge=100, le=1_000_000, description="Characters in one message."
     )
+    attachment_mb: int = Field(
+        20, ge=1, le=200, description="Largest file that can be attached to a message, in MB."
+    )
+    attachment_chars: int = Field(
+        200_000, ge=1000, le=2_000_000, description="Characters of text in an attached file."
+    )
     api_anonymous: str = Field(
         "",
         description="Username whose rights API requests without a key get; empty refuses them.",

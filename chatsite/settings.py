@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "chatsite.apps.ChatsiteConfig",
     "chatsite.chat",
     "chatsite.search",
+    "chatsite.chat.attachments",
     "models_admin",
 ]
 
@@ -194,6 +195,10 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "run" / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "reap-generations": {"task": "chatsite.dispatch.tasks.reap_generations", "schedule": 30.0},
     "sweep-jobs": {"task": "models_admin.tasks.sweep_jobs", "schedule": 10.0},
+    "clean-attachments": {
+        "task": "chatsite.chat.attachments.tasks.clean_attachments",
+        "schedule": 3600.0,
+    },
     "clean-partials": {"task": "models_admin.tasks.clean_partials", "schedule": 3600.0},
 }
 

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
 from chatsite.chat import prompt
+from chatsite.chat.attachments import store
 from chatsite.chat.models import Message
 from chatsite.chat.protocol import Measure, Measured
 from chatsite.chat.runtime import Runtime
@@ -53,6 +54,7 @@ class _Seen(msgspec.Struct, frozen=True):
 class _Asked:
     digest: str
     request: custom.Request | None
+    documents: dict[str, str]
 
 
 async def measure(runtime: Runtime, user: User, command: Measure) -> Measured:
@@ -66,10 +68,16 @@ async def measure(runtime: Runtime, user: User, command: Measure) -> Measured:
         return _estimate(asked, command, _Seen(), settings.ENV.context)
 
 
+async def count(runtime: Runtime, user: User, model: str, text: str) -> int | None:
+    """Tokens of a text; None where they can only be estimated. Raises as `measure`."""
+    measured = await measure(runtime, user, Measure("count", model, text))
+    return None if measured.estimated else measured.message
+
+
 def _asked(user: User, command: Measure) -> _Asked:
     model = catalogue.find(command.model)
     if not command.branch:
-        return _Asked(model.version.digest, None)
+        return _Asked(model.version.digest, None, {})
     before: tuple[m.ChatMessage, ...] = ()
     if command.conversation and command.parent:
         leaf = Message.objects.of(user).filter(
@@ -85,7 +93,8 @@ def _asked(user: User, command: Measure) -> _Asked:
         {},
         system=settings.ENV.system_prompt,
     )
-    return _Asked(model.version.digest, request)
+    documents = {str(one.pk): store.as_text(one) for one in store.take(user, command.attachments)}
+    return _Asked(model.version.digest, request, documents)
 
 
 async def _measured(redis: Redis, asked: _Asked, command: Measure) -> Measured:
@@ -95,7 +104,7 @@ async def _measured(redis: Redis, asked: _Asked, command: Measure) -> Measured:
         uuid.uuid4().hex,
         request.messages if request else (),
         request.options if request else m.PromptOptions(),
-        (command.content, _PLACE),
+        (command.content, _PLACE, *asked.documents.values()),
     )
     answer = await measuring.ask(redis, hosts, asked.digest, frame)
     known = [
@@ -109,14 +118,15 @@ async def _measured(redis: Redis, asked: _Asked, command: Measure) -> Measured:
         context = known[0] if known else seen.context or settings.ENV.context
         return _estimate(asked, command, seen, context)
     context = known[0]
-    message, place = answer.texts
+    message, place, *attached = answer.texts
     if request is None:
         return Measured(command.id, context, message, estimated=False)
     await _learn(redis, asked.digest, request.messages, answer.prompt, context)
     before = max(0, answer.prompt - place)
     has_history = len(request.messages) > request.options.administered + 1
     system = answer.head if has_history else before
-    return Measured(command.id, context, message, False, system, before - system)
+    attachments = dict(zip(asked.documents, attached, strict=True))
+    return Measured(command.id, context, message, False, system, before - system, attachments)
 
 
 def _estimate(asked: _Asked, command: Measure, seen: _Seen, context: int) -> Measured:
@@ -129,7 +139,9 @@ def _estimate(asked: _Asked, command: Measure, seen: _Seen, context: int) -> Mea
     *before, _ = asked.request.messages
     counts = [tokens(one.content) + _FRAME for one in before]
     own = asked.request.options.administered
-    return Measured(command.id, context, message, True, sum(counts[:own]), sum(counts[own:]))
+    attachments = {id: tokens(text) for id, text in asked.documents.items()}
+    system, history = sum(counts[:own]), sum(counts[own:])
+    return Measured(command.id, context, message, True, system, history, attachments)
 
 
 async def _recall(redis: Redis, digest: str) -> _Seen:

@@ -6,6 +6,7 @@ import uuid
 
 from django.conf import settings
 
+from chatsite.chat.attachments import store
 from chatsite.chat.models import Message
 from chatsite.engine.messages import ChatMessage, Role
 
@@ -34,16 +35,20 @@ def build(leaf: Message) -> tuple[ChatMessage, ...]:
     """The messages up to the user message ``leaf``; the administrator's come before them in
     `models_admin.custom.apply`.
 
-    Answers without text (failed, or stopped at once) are left out, and neighbours of one role
-    are joined: many templates refuse two user messages in a row.
+    Documents stand before the message that they came with. Answers without text (failed, or
+    stopped at once) are left out, and neighbours of one role are joined: many templates refuse
+    two user messages in a row.
     """
     prompt: list[ChatMessage] = []
+    attached = store.of_messages(leaf.conversation_id)
     for message in branch(leaf):
-        if not message.content:
+        documents = [store.as_text(one) for one in attached.get(message.pk, ())]
+        content = "\n\n".join(filter(None, (*documents, message.content)))
+        if not content:
             continue
         role: Role = Message.Role(message.role).value  # type: ignore[assignment]
         if prompt and prompt[-1].role == role:
-            prompt[-1] = ChatMessage(role, f"{prompt[-1].content}\n\n{message.content}")
+            prompt[-1] = ChatMessage(role, f"{prompt[-1].content}\n\n{content}")
         else:
-            prompt.append(ChatMessage(role, message.content))
+            prompt.append(ChatMessage(role, content))
     return tuple(prompt)

@@ -23,6 +23,7 @@ Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 Cursor = Annotated[int, Meta(ge=0)]
+Attachments = Annotated[tuple[Id, ...], Meta(max_length=10)]
 
 
 class Command(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):
@@ -41,10 +42,12 @@ class Send(Command, frozen=True, tag="send"):
     parent: Id | None = None
     params: SamplingParams = SamplingParams()
     keep_latest: bool | None = None
+    attachments: Attachments = ()
 
 
 class Edit(Command, frozen=True, tag="edit"):
-    """A sibling of the user message ``message`` with other content, and a new answer to it."""
+    """A sibling of the user message ``message`` with other content and the same attachments, and
+    a new answer to it."""
 
     id: RequestId
     message: Id
@@ -65,9 +68,9 @@ class Regenerate(Command, frozen=True, tag="regenerate"):
 
 
 class Measure(Command, frozen=True, tag="measure"):
-    """How many tokens ``content`` would take; with ``branch`` also what comes before it: the
-    conversation up to ``parent``, as it is sent to the model. A later one takes the place of one
-    that is not answered yet."""
+    """How many tokens ``content`` would take; with ``branch`` also what comes with it: the
+    conversation up to ``parent``, as it is sent to the model, and attachments. A later one takes
+    the place of one that is not answered yet."""
 
     id: RequestId
     model: ModelName
@@ -75,6 +78,7 @@ class Measure(Command, frozen=True, tag="measure"):
     branch: bool = False
     conversation: Id | None = None
     parent: Id | None = None
+    attachments: Attachments = ()
 
 
 class Continue(Command, frozen=True, tag="continue"):
@@ -140,7 +144,7 @@ class Stopped(Event, frozen=True, tag="stopped"):
 class Measured(Event, frozen=True, tag="measured"):
     """Tokens, of the ``context`` that one answer of this model has with all before it.
     ``estimated``: the model isn't loaded, or was too busy to count. Without ``branch`` only
-    ``message`` is there."""
+    ``message`` is there. ``attachments`` by id."""
 
     id: str
     context: int
@@ -148,6 +152,7 @@ class Measured(Event, frozen=True, tag="measured"):
     estimated: bool
     system: int | None = None
     history: int | None = None
+    attachments: dict[str, int] | None = None
 
 
 class Waiting(Event, frozen=True, tag="waiting"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
 from redis.asyncio import Redis
 
+from chatsite.chat.attachments.extract import AT_ONCE
 from chatsite.dispatch.connection import connect
 from chatsite.dispatch.queue import Queue
 from chatsite.inference import status
@@ -22,6 +23,8 @@ class Runtime:
     queue: Queue
     publisher: Publisher
     hub: Hub
+    # Files that may be read at once; see `attachments.extract`.
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def close(self) -> None:
         await self.hub.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chatsite.chat.attachments import store
 from chatsite.chat.models import Conversation, Generation, Message
 from chatsite.errors import localise
 
@@ -20,7 +21,8 @@ def conversation(item: Conversation) -> dict[str, Any]:
 
 
 def message(item: Message) -> dict[str, Any]:
-    """``item`` should come with ``select_related("generation")``; only answers have one."""
+    """``item`` should come with ``select_related("generation")``, which only answers have, and
+    with `store.GIVEN`."""
     made = item.role == Message.Role.ASSISTANT and hasattr(item, "generation")
     return {
         "id": str(item.id),
@@ -29,6 +31,7 @@ def message(item: Message) -> dict[str, Any]:
         "role": item.role,
         "content": item.content,
         "created_at": item.created_at.isoformat(),
+        "attachments": [store.serialize(one) for one in getattr(item, "given", ())],
         "generation": generation(item.generation) if made else None,
     }
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import msgspec
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import prefetch_related_objects
 from django.utils import timezone
 from django.utils.text import Truncator
 
 from chatsite.accounts.models import User
 from chatsite.chat import prompt
+from chatsite.chat.attachments import store
 from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
 from chatsite.chat.protocol import Continue, Edit, Making, Regenerate, Send
 from chatsite.dispatch.messages import Job
@@ -43,10 +45,12 @@ class Turn:
 
 
 def send(user: User, command: Send) -> Turn:
-    content = _checked(command.content)
+    attachments = store.take(user, command.attachments)
+    content = _checked(command.content, may_be_empty=bool(attachments))
     with transaction.atomic():
         if command.conversation is None:
-            conversation = Conversation.objects.create(owner=user, title=title_from(content))
+            title = title_from(content) or attachments[0].name
+            conversation = Conversation.objects.create(owner=user, title=title[:200])
             index.put_title(conversation)
             parent = None
         else:
@@ -56,15 +60,17 @@ def send(user: User, command: Send) -> Turn:
             conversation=conversation, parent=parent, role=Message.Role.USER, content=content
         )
         index.put(message, user.pk)
+        store.give(message, attachments)
         return _queue_answer(
             user, conversation, message, command, new=message, began=command.conversation is None
         )
 
 
 def edit(user: User, command: Edit) -> Turn:
-    content = _checked(command.content)
     with transaction.atomic():
         edited = _message(user, command.message, Message.Role.USER)
+        attachments = list(edited.attachments.all())
+        content = _checked(command.content, may_be_empty=bool(attachments))
         message = Message.objects.create(
             conversation=edited.conversation,
             parent_id=edited.parent_id,
@@ -72,6 +78,7 @@ def edit(user: User, command: Edit) -> Turn:
             content=content,
         )
         index.put(message, user.pk)
+        store.give(message, attachments)
         return _queue_answer(user, edited.conversation, message, command, new=message)
 
 
@@ -131,6 +138,8 @@ def turn_of(generation: Generation) -> Turn:
     answer = generation.message
     if answer is None:
         raise ValueError("a program's request has no turn")
+    if answer.parent is not None:
+        prefetch_related_objects([answer.parent], store.GIVEN)
     return Turn(answer.conversation, answer.parent, answer, generation, made=False)
 
 
@@ -139,6 +148,8 @@ def discard(turn: Turn) -> None:
     if not turn.made:
         return
     with transaction.atomic():
+        if turn.user_message:
+            store.take_back(turn.user_message, turn.conversation)
         if turn.began:
             turn.conversation.delete()
             return
@@ -181,10 +192,10 @@ def title_from(content: str) -> str:
     return Truncator(" ".join(content.split())).chars(_TITLE_CHARS)
 
 
-def _checked(content: str) -> str:
+def _checked(content: str, *, may_be_empty: bool = False) -> str:
     # PostgreSQL can't hold NUL in text, and no model has a use for it.
     content = content.replace("\x00", "")
-    if not content.strip():
+    if not content.strip() and not may_be_empty:
         raise EmptyMessage
     limit = settings.ENV.max_message_chars
     if len(content) > limit:
@@ -258,6 +269,8 @@ def _queue_answer(
     if command.keep_latest is not None:
         conversation.keep_latest = command.keep_latest
     _touch(conversation, answer)
+    if new is not None:
+        prefetch_related_objects([new], store.GIVEN)
     return Turn(conversation, new, answer, generation, began=began)
 
 

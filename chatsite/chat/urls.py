@@ -1,11 +1,16 @@
 from django.urls import path
 
 from chatsite.chat import views
+from chatsite.chat.attachments import views as attachments
 
 urlpatterns = [
     path("", views.page, name="chat"),
     path("c/<uuid:id>/", views.page, name="conversation"),
     path("chat/conversations/", views.conversations, name="conversations"),
     path("chat/conversations/<uuid:id>/", views.conversation, name="conversation_data"),
+    path("chat/attachments/", attachments.begin, name="attachments"),
+    path("chat/attachments/<uuid:id>/", attachments.attachment, name="attachment"),
+    path("chat/attachments/<uuid:id>/pieces/<int:number>/", attachments.piece, name="piece"),
+    path("chat/attachments/<uuid:id>/read/", attachments.read, name="read_attachment"),
     path("chat/models/", views.models, name="models"),
 ]

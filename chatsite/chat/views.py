@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
 from chatsite.chat import serialize
+from chatsite.chat.attachments import store
 from chatsite.chat.hints import conversation_changed
 from chatsite.chat.http import json_api, person
 from chatsite.chat.models import Conversation, Generation, Message
@@ -50,7 +51,11 @@ async def page(request: HttpRequest, id: uuid.UUID | None = None) -> HttpRespons
         data: dict[str, Any] = {
             "user": {"name": user.get_full_name() or user.username, "is_staff": user.is_staff},
             "csrf": get_token(request),
-            "limits": {"message_chars": settings.ENV.max_message_chars},
+            "limits": {
+                "message_chars": settings.ENV.max_message_chars,
+                "attachment_mb": settings.ENV.attachment_mb,
+                "attachments": store.PER_MESSAGE,
+            },
             "conversations": conversations,
             "more": more,
             "conversation": None,
@@ -158,6 +163,7 @@ def _owned(user: User, id: uuid.UUID) -> Conversation:
 def _conversation(user: User, id: uuid.UUID) -> dict[str, Any]:
     found = _owned(user, id)
     messages = found.messages.select_related("generation").order_by("created_at", "id")
+    messages = messages.prefetch_related(store.GIVEN)
     return {
         "conversation": serialize.conversation(found),
         "messages": [serialize.message(message) for message in messages],
