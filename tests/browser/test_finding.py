@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_page import ask, box, done
+from tests.browser.actions import ask, box, done
 from tests.support.stack import Stack
 
 

@@ -16,8 +16,8 @@ from chatsite.accounts.models import User
 from chatsite.chat import context
 from chatsite.chat.attachments import extract, store
 from chatsite.chat.attachments.errors import FileTooLarge, Unreadable
-from chatsite.chat.runtime import runtime
 from chatsite.chat.http import json_api
+from chatsite.chat.runtime import runtime
 from chatsite.errors import BadRequest, ChatsiteError
 
 Body = TypeVar("Body")

@@ -15,7 +15,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from chatsite.bench.client import Answer, ChatClient, Refused
+from chatsite.bench.client import ChatClient, Refused
+from tests.support.chatting import counts, ended, refused
 from tests.support.stack import MODEL, Stack
 
 
@@ -41,30 +42,6 @@ async def alice(scripted_stack: Stack, alice_cookies: str) -> AsyncIterator[Chat
 async def bob(scripted_stack: Stack, bob_cookies: str) -> AsyncIterator[ChatClient]:
     async with ChatClient(scripted_stack.url, bob_cookies) as client:
         yield client
-
-
-async def ended(answer: Answer, seconds: float = 30) -> dict[str, Any]:
-    async with asyncio.timeout(seconds):
-        await answer.ended.wait()
-    assert answer.message
-    generation: dict[str, Any] = answer.message["generation"]
-    return generation
-
-
-def counts(stack: Stack) -> tuple[int, ...]:
-    return tuple(
-        int(str(stack.query(f"SELECT count(*) FROM {table}")[0][0]))  # noqa: S608
-        for table in ("chat_conversation", "chat_message", "chat_generation")
-    )
-
-
-async def refused(client: ChatClient, command: dict[str, Any]) -> dict[str, Any]:
-    with pytest.raises(Refused) as caught:
-        async with asyncio.timeout(10):
-            await client.request(command)
-    body: dict[str, Any] = caught.value.args[0]
-    assert body["message"]
-    return body
 
 
 async def test_a_conversation_of_two_turns(alice: ChatClient) -> None:
