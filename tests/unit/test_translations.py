@@ -50,7 +50,7 @@ def test_translations_have_the_same_places(domain: str) -> None:
 
 def test_the_page_has_no_text_that_the_catalogue_lacks() -> None:
     known = {message.id for message in catalogue("djangojs")}
-    for module in (ROOT / "static" / "src").glob("*.js"):
+    for module in (ROOT / "static" / "src").rglob("*.js"):
         for text in PAGE_TEXT.findall(module.read_text()):
             # A text without escapes is the same in JavaScript and here.
             assert text.strip('"') in known, f"{module.name}: {text}"
