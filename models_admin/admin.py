@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -14,7 +15,10 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from chatsite.chat.models import Generation
-from models_admin import catalogue, names, people, versions
+from chatsite.errors import ChatsiteError
+from models_admin import catalogue, names, people, updates, versions
+from models_admin.jobs import asking
+from models_admin.live import access
 from models_admin.models import ModelName, ModelVersion
 from models_admin.site import site
 
@@ -35,7 +39,8 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     line, since an upload through the web server would be held in memory."""
 
     form = ModelNameForm
-    list_display = ("name", "version", "size", "in_quarantine", "enabled", "updated_at")
+    actions = ("check_updates", "fetch_again", "go_back", "forget_previous")
+    list_display = ("name", "version", "size", "update", "in_quarantine", "enabled", "updated_at")
     list_editable = ("enabled",)
     list_select_related = ("version",)
     search_fields = ("name",)
@@ -48,6 +53,47 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("in quarantine"), boolean=True)
     def in_quarantine(self, model: ModelName) -> bool:
         return bool(model.version.quarantined)
+
+    @admin.display(description=_("update"))
+    def update(self, model: ModelName) -> str:
+        if model.has_update:
+            return str(_("there is one"))
+        return str(_("none")) if model.checked_at else "-"
+
+    @admin.action(description=_("Ask the sources for newer versions"), permissions=["change"])
+    def check_updates(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
+        newer, failed = updates.check(queryset)
+        for model, reason in failed:
+            self.message_user(request, f"{model}: {reason}", messages.WARNING)
+        found = ", ".join(model.name for model in newer)
+        text = str(_("Newer versions: %s.")) % found if found else str(_("Nothing is newer."))
+        self.message_user(request, text, messages.SUCCESS)
+
+    @admin.action(description=_("Download the newest version"), permissions=["change"])
+    def fetch_again(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
+        for model in queryset:
+            self._try(request, model, lambda model: asking.update(model, by=access.person(request)))
+
+    @admin.action(description=_("Go back to the version before"), permissions=["change"])
+    def go_back(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
+        for model in queryset:
+            self._try(request, model, lambda model: versions.go_back(model.name))
+
+    @admin.action(description=_("Give up the version before"), permissions=["change"])
+    def forget_previous(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
+        for model in queryset:
+            self._try(request, model, lambda model: versions.forget_previous(model.name))
+
+    def _try(
+        self, request: HttpRequest, model: ModelName, act: Callable[[ModelName], object]
+    ) -> None:
+        try:
+            act(model)
+        except ChatsiteError as error:
+            self.message_user(request, f"{model}: {error}", messages.ERROR)
+        else:
+            self.log_change(request, model, str(request.POST.get("action", "")))
+            self.message_user(request, f"{model}: {_('done')}", messages.SUCCESS)
 
     def delete_model(self, request: HttpRequest, obj: ModelName) -> None:
         versions.remove_name(obj.name)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import IO, Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 import msgspec
@@ -19,6 +19,12 @@ from models_admin import disk
 PIECE_BYTES: Final = 8 << 20  # Daphne holds a request's body in memory
 _ABANDONED_SECONDS: Final = 24 * 3600
 _BLOCK: Final = 1 << 20
+
+
+class Piece(Protocol):
+    """What a request's body is read by."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class UploadRefused(ChatsiteError):
@@ -71,7 +77,7 @@ def arrived(id: UUID, owner: str) -> int:
     return _path(id).stat().st_size
 
 
-def append(id: UUID, owner: str, offset: int, piece: IO[bytes]) -> int:
+def append(id: UUID, owner: str, offset: int, piece: Piece) -> int:
     """Takes a piece that begins at ``offset``; returns the bytes that are there then. Raises
     `UploadRefused` when it does not follow or is more than was announced."""
     upload = read(id, owner)

@@ -62,7 +62,9 @@ class ChatAdminSite(AdminSite):
         listed = super().get_app_list(request, app_label)
         if app_label is not None or not request.user.has_perm("models_admin.view_job"):
             return listed
-        pages = (("catalogue", _("Catalogue")), ("jobs", _("Jobs")), ("hosts", _("Hosts")))
+        pages = [("catalogue", _("Catalogue")), ("jobs", _("Jobs")), ("hosts", _("Hosts"))]
+        if request.user.has_perm("models_admin.add_job"):
+            pages.append(("exchange", _("Import and export")))
         own = {
             "name": _("Models and machines"),
             "app_label": "live",

@@ -19,8 +19,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from chatsite.management.progress_line import ProgressLine
-from models_admin.jobs import lines, progress, run, states
-from models_admin.models import Job, JobState
+from models_admin import catalogue, updates
+from models_admin.jobs import asking, importing, lines, progress, run, states
+from models_admin.models import Job, JobState, ModelName
 
 _POLL_SECONDS: Final = 0.5
 # A worker that runs takes a job within a sweep; after this it is done here.
@@ -35,6 +36,10 @@ class JobActions:
 
     @staticmethod
     def add_parsers(actions: _SubParsersAction[Any]) -> None:
+        exporting = actions.add_parser("export", help="write models into one file, to carry")
+        exporting.add_argument("names", metavar="NAME", nargs="+")
+        checking = actions.add_parser("outdated", help="ask the sources for newer versions")
+        checking.add_argument("names", metavar="NAME", nargs="*", help="all if none is given")
         listing = actions.add_parser("jobs", help="list the latest jobs")
         listing.add_argument("--json", action="store_true", help="for programs")
         for action, words in (
@@ -49,6 +54,8 @@ class JobActions:
 
     def handlers(self) -> dict[str, Callable[..., None]]:
         return {
+            "export": self._export,
+            "outdated": self._outdated,
             "jobs": self._list,
             "log": self._log,
             "pause": partial(self._change, states.pause),
@@ -95,6 +102,22 @@ class JobActions:
             thread.join()
             raise
         return Job.objects.get(pk=id)
+
+    def _export(self, *, names: list[str], **_options: Any) -> None:
+        job, _new = asking.export(names)
+        self.attend(job)
+        written = job.lines.get(code="exported").values["path"]
+        self._out.write(str(importing.folder() / written))
+
+    def _outdated(self, *, names: list[str], **_options: Any) -> None:
+        models = [catalogue.require(name) for name in names] or ModelName.objects.all()
+        newer, failed = updates.check(models)
+        for model in newer:
+            self._out.write(f"{model}: there is a newer version. models pull {model.origin}")
+        for model, reason in failed:
+            self._out.write(f"{model}: {reason}")
+        if not newer and not failed:
+            self._out.write("Nothing is newer.")
 
     def _list(self, *, json: bool, **_options: Any) -> None:
         rows = [_as_dict(job) for job in Job.objects.all()[:_LISTED]]

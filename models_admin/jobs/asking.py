@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.utils.translation import gettext_lazy as _
+
 from chatsite.accounts.models import User
 from models_admin import bundle, catalogue, inbox, names
 from models_admin.jobs import importing, states
-from models_admin.models import Job, JobKind
+from models_admin.models import Job, JobKind, ModelName
 from models_admin.sources import url
 
 
@@ -22,6 +24,13 @@ def download(source: str, name: str = "", *, by: User | None = None) -> tuple[Jo
         source = names.normalise(source)
         target = name.strip() or source
     return states.ask(JobKind.DOWNLOAD, target, source, by=by)
+
+
+def update(model: ModelName, *, by: User | None = None) -> tuple[Job, bool]:
+    """The newest version of a model from where it came. Raises `JobRefused`."""
+    if not model.origin:
+        raise states.JobRefused(_("This model was brought in by hand: it has no source to ask."))
+    return states.ask(JobKind.DOWNLOAD, model.name, model.origin, by=by)
 
 
 def import_file(file: str, name: str = "", *, by: User | None = None) -> tuple[Job, bool]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from models_admin.live import catalogue_views, views
+from models_admin.live import catalogue_views, exchange_views, views
 
 
 def urls() -> list[URLPattern]:
@@ -15,6 +15,12 @@ def urls() -> list[URLPattern]:
             path(f"jobs/<uuid:id>/{action}/", views.change, {"action": action}, f"job_{action}")
             for action in ("pause", "resume", "cancel")
         ),
+        path("exchange/", exchange_views.exchange, name="exchange"),
+        path("exchange/import/", exchange_views.import_file, name="import_file"),
+        path("exchange/export/", exchange_views.export, name="export"),
+        path("uploads/", exchange_views.begin_upload, name="begin_upload"),
+        path("uploads/<uuid:id>/", exchange_views.upload, name="upload"),
+        path("uploads/<uuid:id>/install/", exchange_views.install_upload, name="install_upload"),
         path("hosts/", views.hosts, name="hosts"),
         *(
             path(f"hosts/{action}/", views.place, {"action": action}, f"host_{action}")

@@ -2,6 +2,7 @@
 import { Follower } from "./admin/follower.js";
 import { Hosts } from "./admin/hosts.js";
 import { Jobs } from "./admin/jobs.js";
+import { Upload } from "./admin/upload.js";
 
 const data = document.getElementById("live");
 const live = data ? JSON.parse(data.textContent ?? "{}") : null;
@@ -24,6 +25,12 @@ if (live) {
       view.show(now);
     }
   }).open();
+}
+
+const upload = document.getElementById("upload-data");
+if (upload) {
+  const form = /** @type {HTMLFormElement} */ (document.getElementById("upload"));
+  new Upload(form, JSON.parse(upload.textContent ?? "{}"));
 }
 
 for (const select of document.querySelectorAll("select[data-explains]")) {
