@@ -40,7 +40,7 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     form = ModelNameForm
     actions = ("check_updates", "fetch_again", "go_back", "forget_previous")
-    list_display = ("name", "version", "size", "update", "in_quarantine", "enabled", "updated_at")
+    list_display = ("name", "version", "size", "update", "state", "enabled", "updated_at")
     list_editable = ("enabled",)
     list_select_related = ("version",)
     search_fields = ("name",)
@@ -50,9 +50,9 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def size(self, model: ModelName) -> str:
         return filesizeformat(model.version.size)
 
-    @admin.display(description=_("in quarantine"), boolean=True)
-    def in_quarantine(self, model: ModelName) -> bool:
-        return bool(model.version.quarantined)
+    @admin.display(description=_("state"))
+    def state(self, model: ModelName) -> str:
+        return str(_("in quarantine") if model.version.quarantined else _("good"))
 
     @admin.display(description=_("update"))
     def update(self, model: ModelName) -> str:

@@ -65,6 +65,8 @@ class ChatAdminSite(AdminSite):
         pages = [("catalogue", _("Catalogue")), ("jobs", _("Jobs")), ("hosts", _("Hosts"))]
         if request.user.has_perm("models_admin.add_job"):
             pages.append(("exchange", _("Import and export")))
+        if request.user.has_perm("models_admin.add_modelname"):
+            pages.append(("modelfile", _("Custom model")))
         own = {
             "name": _("Models and machines"),
             "app_label": "live",

@@ -49,7 +49,11 @@ def import_upload(id: UUID, name: str, *, by: User) -> tuple[Job, bool]:
     if bundle.is_bundle(path):
         name = bundle.read_manifest(path).models[0].name
     return states.ask(
-        JobKind.IMPORT, name or url.fitting(upload.name), f"{importing.UPLOAD}{id}", by=by
+        JobKind.IMPORT,
+        name or url.fitting(upload.name),
+        f"{importing.UPLOAD}{id}",
+        options={"file": upload.name},
+        by=by,
     )
 
 

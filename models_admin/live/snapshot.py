@@ -54,7 +54,7 @@ def as_dict(job: Job, progress: Progress | None) -> dict[str, Any]:
         "id": str(job.pk),
         "kind": job.get_kind_display(),
         "target": job.target,
-        "source": job.source,
+        "source": job.options.get("file") or job.source.removeprefix("file:"),
         "state": job.state,
         "state_text": str(_("waiting for its next try")) if again else job.get_state_display(),
         "wanted": job.wanted,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from models_admin.live import catalogue_views, exchange_views, views
+from models_admin.live import catalogue_views, exchange_views, modelfile_views, views
 
 
 def urls() -> list[URLPattern]:
@@ -21,6 +21,8 @@ def urls() -> list[URLPattern]:
         path("uploads/", exchange_views.begin_upload, name="begin_upload"),
         path("uploads/<uuid:id>/", exchange_views.upload, name="upload"),
         path("uploads/<uuid:id>/install/", exchange_views.install_upload, name="install_upload"),
+        path("modelfile/", modelfile_views.edit, name="modelfile"),
+        path("modelfile/download/", modelfile_views.download, name="modelfile_download"),
         path("hosts/", views.hosts, name="hosts"),
         *(
             path(f"hosts/{action}/", views.place, {"action": action}, f"host_{action}")
