@@ -166,7 +166,9 @@ class Environment(BaseSettings):
     @field_validator("keep_alive", mode="before")
     @classmethod
     def _seconds(cls, value: Any) -> Any:
-        return durations.seconds(value) if isinstance(value, str) else value
+        # A bare number is left to be read as seconds.
+        has_unit = isinstance(value, str) and value[-1:].isalpha()
+        return durations.seconds(value) if has_unit else value
 
     @field_validator("origins")
     @classmethod

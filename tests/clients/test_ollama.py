@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import ollama
 import pytest
 
-from tests.support.stack import MODEL, Stack
+from tests.support.stack import MODEL, Stack, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,25 @@ def test_load_and_unload(client: ollama.Client) -> None:
     assert (loaded.model, loaded.context_length) == (MODEL, 4096)
     assert client.generate(MODEL, keep_alive=0).done_reason == "unload"
     assert client.generate(MODEL, "back").response == "back"
+
+
+def test_how_long_a_model_stays(client: ollama.Client, scripted_stack: Stack) -> None:
+    def left() -> float:
+        (loaded,) = client.ps().models
+        assert loaded.expires_at
+        return (loaded.expires_at - datetime.now(UTC)).total_seconds()
+
+    client.chat(MODEL, say("x"), keep_alive="10m")
+    wait_until(lambda: 0 < left() <= 600, "the status of the host")
+    # Whoever may not change models can't make one leave sooner than its own setting says.
+    scripted_stack.create_user("guest")
+    key = scripted_stack.manage("apikey", "create", "guest").stdout.strip()
+    headers = {"Authorization": f"Bearer {key}"}
+    with ollama.Client(scripted_stack.url, headers=headers) as guest:
+        guest.chat(MODEL, say("x"), keep_alive=0)
+    wait_until(lambda: left() > 1e9, "for ever")
+    client.chat(MODEL, say("x"), keep_alive=0)
+    wait_until(lambda: not client.ps().models, "the model to leave")
 
 
 def test_the_life_of_a_custom_model(client: ollama.Client) -> None:

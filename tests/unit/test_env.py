@@ -29,6 +29,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CHATSITE_ORIGINS", "https://*.example.org", "a wildcard would let any site"),
         ("CHATSITE_ORIGINS", "https://chat.example.org/path", "is not like https://"),
         ("CHATSITE_SLOTS", "0", "greater than or equal to 1"),
+        ("CHATSITE_KEEP_ALIVE", "5w", "is not like 5m"),
     ],
 )
 def test_a_bad_value_stops_the_start_with_its_name(
@@ -104,3 +105,9 @@ def test_a_long_path_gets_a_socket_that_the_kernel_takes() -> None:
 def test_a_given_redis_wins() -> None:
     environment = Environment(redis_url="redis://r:6379/0")
     assert environment.effective_redis_url == "redis://r:6379/0"
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("5m", 300), ("3600", 3600), ("-1", -1)])
+def test_how_long_models_stay(monkeypatch: pytest.MonkeyPatch, written: str, seconds: int) -> None:
+    monkeypatch.setenv("CHATSITE_KEEP_ALIVE", written)
+    assert env.load().keep_alive == seconds
