@@ -2,7 +2,8 @@
 
 Frames on standard input and output, log lines on standard error. The first frame is `Load`;
 the process ends at `Shutdown`, at the end of its input, or with its parent. ``--probe`` tries
-one `Tuning` instead and prints what it measured; see `autotune.py`.
+one `Tuning` instead and prints what it measured; see `autotune.py`. ``--check`` loads a file once
+and prints what it is; see `check.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from queue import SimpleQueue
 
 import msgspec
 
-from chatsite.engine import frames, probe, sandbox
+from chatsite.engine import check, frames, probe, sandbox
 from chatsite.engine.backend import Backend, LoadError
 from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.intake import Intake
@@ -38,6 +39,11 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     log.info(sandbox.enter())
     try:
+        if arguments.check:
+            check.limit_memory(Path(arguments.path).stat().st_size)
+            found = check.run(_opener(arguments.backend), arguments.path)
+            os.write(frames_out, msgspec.json.encode(found) + b"\n")
+            return 0
         if arguments.probe:
             result = probe.run(
                 _opener(arguments.backend), arguments.path, arguments.tuning, arguments.depth
@@ -47,8 +53,8 @@ def main() -> int:
         return _serve(_opener(arguments.backend), frames_in, frames_out)
     except BrokenPipeError:
         log.error("the host is gone")
-    except (LoadError, RuntimeError) as error:
-        log.error("%s", error)
+    except (LoadError, OSError, RuntimeError, MemoryError) as error:
+        log.error("%s", str(error) or type(error).__name__)
     return 1
 
 
@@ -143,7 +149,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="shown in the list of processes")
     parser.add_argument("--backend", choices=("llama", "scripted"), default="llama")
     parser.add_argument("--probe", action="store_true", help="measure one tuning and leave")
-    parser.add_argument("--path", help="the model file to probe")
+    parser.add_argument("--check", action="store_true", help="load a file once and leave")
+    parser.add_argument("--path", help="the model file to probe or check")
     parser.add_argument("--depth", type=int, default=probe.DEPTH, help="tokens of context")
     parser.add_argument(
         "--tuning",
@@ -153,6 +160,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.probe and not (arguments.path and arguments.tuning):
         parser.error("--probe needs --path and --tuning")
+    if arguments.check and not arguments.path:
+        parser.error("--check needs --path")
     return arguments
 
 

@@ -33,7 +33,8 @@ class LlamaLog:
         if level != _CONTINUED:
             self._level = level
         if self._level in _LEVELS and (line := text.decode("utf-8", "replace").strip()):
-            if self._level == _ERROR:
+            # Lines that say this come behind the one that says why.
+            if self._level == _ERROR and "failed to load model" not in line:
                 self.last_error = line
             log.log(_LEVELS[self._level], "llama.cpp: %s", line)
 
@@ -57,7 +58,8 @@ def load_model(load: Load, on_progress: Callable[[float], None], said: LlamaLog)
     model = lib.llama_model_load_from_file(load.path.encode(), params)
     del callback  # lived until here
     if not model:
-        raise LoadError(f"llama.cpp can't load the model: {said.last_error or 'unknown'}")
+        reason = said.last_error.partition("error loading model: ")[2] or said.last_error
+        raise LoadError(f"llama.cpp can't load the model: {reason or 'unknown'}")
     if lib.llama_model_has_encoder(model) and lib.llama_model_has_decoder(model):
         raise LoadError("models with both an encoder and a decoder (T5) are not supported")
     return int(model)

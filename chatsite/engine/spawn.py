@@ -25,6 +25,8 @@ _FIXED = {
     # llama_cpp imports numpy, which would start a thread per core and computes nothing here.
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",
+    # Without it a failed assertion starts a debugger, which takes seconds and finds nothing.
+    "GGML_NO_BACKTRACE": "1",
 }
 
 ROOT = Path(__file__).resolve().parent.parent.parent
