@@ -92,6 +92,19 @@ class NotFound(ChatsiteError):
     message = _("This conversation does not exist, or it is not yours.")
 
 
+class NameTaken(ChatsiteError):
+    code = "name_taken"
+    status = 409
+    message = _("There is a folder of this name already.")
+
+
+class TooMany(ChatsiteError):
+    code = "too_many"
+    status = 400
+    message = _("There are too many of these already. Remove some first.")
+    detailed = _("At most %(most)s of these are possible. Remove some first.")
+
+
 class ModelMissing(ChatsiteError):
     code = "model_not_found"
     status = 404

@@ -199,6 +199,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "chatsite.chat.attachments.tasks.clean_attachments",
         "schedule": 3600.0,
     },
+    "purge-conversations": {"task": "chatsite.chat.tasks.purge_deleted", "schedule": 600.0},
     "clean-partials": {"task": "models_admin.tasks.clean_partials", "schedule": 3600.0},
 }
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from chatsite.accounts.models import User
-from chatsite.errors import ChatsiteError, NotSignedIn
+from chatsite.errors import BadRequest, ChatsiteError, NotSignedIn
 
+Body = TypeVar("Body", bound=msgspec.Struct)
 View = Callable[..., Coroutine[Any, Any, HttpResponse]]
 
 
@@ -32,3 +34,11 @@ async def person(request: HttpRequest) -> User:
     if not isinstance(user, User):
         raise NotSignedIn
     return user
+
+
+def decoded(request: HttpRequest, type: type[Body]) -> Body:
+    """The JSON body as a struct; `BadRequest` says what is wrong with it."""
+    try:
+        return msgspec.json.decode(request.body, type=type)
+    except msgspec.DecodeError as error:
+        raise BadRequest(reason=str(error)) from error

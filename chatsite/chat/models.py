@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -19,13 +20,46 @@ if TYPE_CHECKING:
     from chatsite.accounts.models import User
 
 
-class ConversationQuerySet(models.QuerySet["Conversation"]):
-    def of(self, user: User) -> ConversationQuerySet:
+class FolderQuerySet(models.QuerySet["Folder"]):
+    def of(self, user: User) -> FolderQuerySet:
         return self.filter(owner=user)
 
 
+class Folder(models.Model):
+    """A person's own heading for conversations; each is in one at most."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="folders"
+    )
+    name = models.CharField(_("name"), max_length=60)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = FolderQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("folder")
+        verbose_name_plural = _("folders")
+        constraints = [
+            models.UniqueConstraint("owner", Lower("name"), name="folder_name_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    def of(self, user: User) -> ConversationQuerySet:
+        return self.filter(owner=user, deleted_at=None)
+
+    def deleted_by(self, user: User) -> ConversationQuerySet:
+        """What can still be brought back."""
+        return self.filter(owner=user).exclude(deleted_at=None)
+
+
 class Conversation(models.Model):
-    """``head`` is the leaf of the branch that the owner looked at last; none before any message.
+    """What is deleted counts as missing at once, and is purged an hour later (`tasks.py`).
+    ``head`` is the leaf of the branch that the owner looked at last; none before any message.
     ``keep_latest``: what does not fit the model's context is left out, oldest turns first, in
     place of an error."""
 
@@ -38,15 +72,33 @@ class Conversation(models.Model):
         "Message", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     keep_latest = models.BooleanField(default=False)
+    folder = models.ForeignKey(
+        Folder, on_delete=models.SET_NULL, null=True, blank=True, related_name="conversations"
+    )
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)
+    pinned_at = models.DateTimeField(null=True, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
 
     objects = ConversationQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("conversation")
         verbose_name_plural = _("conversations")
-        indexes = [models.Index(fields=["owner", "-updated_at", "-id"], name="conversation_list")]
+        indexes = [
+            models.Index(fields=["owner", "-updated_at", "-id"], name="conversation_list"),
+            models.Index(
+                fields=["owner"],
+                condition=Q(pinned_at__isnull=False),
+                name="conversation_pinned",
+            ),
+            models.Index(
+                fields=["deleted_at"],
+                condition=Q(deleted_at__isnull=False),
+                name="conversation_deleted",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.title or str(self.id)
@@ -54,7 +106,7 @@ class Conversation(models.Model):
 
 class MessageQuerySet(models.QuerySet["Message"]):
     def of(self, user: User) -> MessageQuerySet:
-        return self.filter(conversation__owner=user)
+        return self.filter(conversation__owner=user, conversation__deleted_at=None)
 
 
 class Message(models.Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chatsite.chat.attachments import store
-from chatsite.chat.models import Conversation, Generation, Message
+from chatsite.chat.models import Conversation, Folder, Generation, Message
 from chatsite.errors import localise
 
 
@@ -15,9 +15,16 @@ def conversation(item: Conversation) -> dict[str, Any]:
         "title": item.title,
         "head": str(item.head_id) if item.head_id else None,
         "keep_latest": item.keep_latest,
+        "folder": str(item.folder_id) if item.folder_id else None,
+        "pinned": item.pinned_at is not None,
+        "archived": item.archived_at is not None,
         "created_at": item.created_at.isoformat(),
         "updated_at": item.updated_at.isoformat(),
     }
+
+
+def folder(item: Folder) -> dict[str, Any]:
+    return {"id": str(item.id), "name": item.name}
 
 
 def message(item: Message) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from chatsite.chat import views
+from chatsite.chat import organise_views, views
 from chatsite.chat.attachments import views as attachments
 
 urlpatterns = [
@@ -12,5 +12,8 @@ urlpatterns = [
     path("chat/attachments/<uuid:id>/", attachments.attachment, name="attachment"),
     path("chat/attachments/<uuid:id>/pieces/<int:number>/", attachments.piece, name="piece"),
     path("chat/attachments/<uuid:id>/read/", attachments.read, name="read_attachment"),
+    path("chat/organise/", organise_views.organise, name="organise"),
+    path("chat/folders/", organise_views.folders, name="folders"),
+    path("chat/folders/<uuid:id>/", organise_views.folder, name="folder"),
     path("chat/models/", views.models, name="models"),
 ]

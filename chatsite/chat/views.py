@@ -10,31 +10,26 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.dateparse import parse_datetime
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_http_methods
 from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
-from chatsite.chat import serialize
+from chatsite.chat import listing, organise, serialize
 from chatsite.chat.attachments import store
 from chatsite.chat.hints import conversation_changed
-from chatsite.chat.http import json_api, person
-from chatsite.chat.models import Conversation, Generation, Message
+from chatsite.chat.http import decoded, json_api, person
+from chatsite.chat.models import Conversation, Message
 from chatsite.chat.runtime import runtime
-from chatsite.chat.submit import stop
 from chatsite.errors import BadRequest, NotFound
 from chatsite.inference import status
 from chatsite.search import index
 from models_admin import catalogue
-
-_PAGE = 50
 
 
 @require_GET
@@ -47,7 +42,6 @@ async def page(request: HttpRequest, id: uuid.UUID | None = None) -> HttpRespons
     models = await _models()
 
     def boot() -> dict[str, Any]:
-        conversations, more = _conversation_page(user, None)
         data: dict[str, Any] = {
             "user": {"name": user.get_full_name() or user.username, "is_staff": user.is_staff},
             "csrf": get_token(request),
@@ -56,8 +50,7 @@ async def page(request: HttpRequest, id: uuid.UUID | None = None) -> HttpRespons
                 "attachment_mb": settings.ENV.attachment_mb,
                 "attachments": store.PER_MESSAGE,
             },
-            "conversations": conversations,
-            "more": more,
+            **listing.first(user),
             "conversation": None,
             "error": None,
             "urls": {
@@ -84,9 +77,11 @@ async def page(request: HttpRequest, id: uuid.UUID | None = None) -> HttpRespons
 @require_GET
 @json_api
 async def conversations(request: HttpRequest, user: User) -> HttpResponse:
-    before = request.GET.get("before")
-    found, more = await sync_to_async(_conversation_page)(user, before)
-    return JsonResponse({"conversations": found, "more": more})
+    """One page of a `view` (see `listing.page`); the first with pinned ones and folders."""
+    view, before = request.GET.get("view", listing.MAIN), request.GET.get("before")
+    if before:
+        return JsonResponse(await sync_to_async(listing.page)(user, view, before))
+    return JsonResponse(await sync_to_async(listing.first)(user, view))
 
 
 class Changes(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,14 +98,9 @@ async def conversation(request: HttpRequest, user: User, id: uuid.UUID) -> HttpR
     if request.method == "GET":
         return JsonResponse(await sync_to_async(_conversation)(user, id))
     if request.method == "DELETE":
-        await _delete(user, id)
-        await conversation_changed(user.pk, id, "deleted")
+        await organise.carry_out(user, organise.Order(ids=[id], action="delete"))
         return HttpResponse(status=204)
-    try:
-        changes = msgspec.json.decode(request.body, type=Changes)
-    except msgspec.DecodeError as error:
-        raise BadRequest(reason=str(error)) from error
-    changed = await sync_to_async(_change)(user, id, changes)
+    changed = await sync_to_async(_change)(user, id, decoded(request, Changes))
     await conversation_changed(user.pk, id, "updated")
     return JsonResponse({"conversation": changed})
 
@@ -135,22 +125,6 @@ async def _models() -> dict[str, Any]:
         "models": offered,
         "default_model": await sync_to_async(catalogue.default_name)(),
     }
-
-
-def _conversation_page(user: User, before: str | None) -> tuple[list[dict[str, Any]], bool]:
-    """Newest first, from behind the conversation that ``before`` (``<time>,<id>``) names."""
-    found = Conversation.objects.of(user).order_by("-updated_at", "-id")
-    if before:
-        moment_text, _, id_text = before.partition(",")
-        try:
-            moment, id = parse_datetime(moment_text), uuid.UUID(id_text)
-        except ValueError:
-            moment = None
-        if moment is None:
-            raise BadRequest
-        found = found.filter(Q(updated_at__lt=moment) | Q(updated_at=moment, id__lt=id))
-    rows = list(found[: _PAGE + 1])
-    return [serialize.conversation(row) for row in rows[:_PAGE]], len(rows) > _PAGE
 
 
 def _owned(user: User, id: uuid.UUID) -> Conversation:
@@ -188,12 +162,3 @@ def _change(user: User, id: uuid.UUID, changes: Changes) -> dict[str, Any]:
         if changes.title is not None:
             index.put_title(found)
     return serialize.conversation(found)
-
-
-async def _delete(user: User, id: uuid.UUID) -> None:
-    """Stops what is being written first: nobody will read it."""
-    found = await sync_to_async(_owned)(user, id)
-    written = Generation.objects.of(user).open().filter(message__conversation=found)
-    async for generation in written:
-        await stop(runtime(), user, str(generation.pk))
-    await found.adelete()

@@ -30,7 +30,7 @@ class TermsField(models.Field):  # type: ignore[type-arg]
 
 class EntryQuerySet(models.QuerySet["Entry"]):
     def of(self, user: User) -> EntryQuerySet:
-        return self.filter(owner=user)
+        return self.filter(owner=user, conversation__deleted_at=None)
 
 
 class Entry(models.Model):

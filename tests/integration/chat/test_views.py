@@ -104,7 +104,7 @@ def test_rename_and_delete(alice: User, conversation: Conversation) -> None:
     )
     assert foreign.status_code == 404
     assert client.delete(address).status_code == 204
-    assert not Conversation.objects.exists()
+    assert not Conversation.objects.of(alice).exists()
 
 
 def test_changes_need_the_csrf_token(alice: User, conversation: Conversation) -> None:
