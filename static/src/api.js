@@ -11,14 +11,13 @@ export class Api {
   }
 
   /**
+   * @param {string} view
    * @param {{updated_at: string, id: string} | null} [before] the last one that is known
-   * @returns {Promise<{conversations: import("./thread.js").Conversation[], more: boolean}>}
+   * @returns {Promise<import("./conversations.js").Page>} the first one is a `FirstPage`
    */
-  conversations(before = null) {
-    const query = before
-      ? `?${new URLSearchParams({ before: `${before.updated_at},${before.id}` })}`
-      : "";
-    return this.#json("GET", `conversations/${query}`);
+  conversations(view, before = null) {
+    const from = before && { before: `${before.updated_at},${before.id}` };
+    return this.#json("GET", `conversations/?${new URLSearchParams({ view, ...from })}`);
   }
 
   /**
@@ -39,9 +38,36 @@ export class Api {
     return this.#json("PATCH", `conversations/${id}/`, change);
   }
 
+  /**
+   * @param {string[]} ids
+   * @param {import("./conversations.js").Action} action
+   * @param {string | null} folder
+   * @returns {Promise<{conversations: import("./thread.js").Conversation[]}>}
+   */
+  organise(ids, action, folder) {
+    return this.#json("POST", "organise/", { ids, action, folder });
+  }
+
+  /**
+   * @param {string} name
+   * @returns {Promise<{folder: import("./conversations.js").Folder}>}
+   */
+  makeFolder(name) {
+    return this.#json("POST", "folders/", { name });
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} name
+   * @returns {Promise<{folder: import("./conversations.js").Folder}>}
+   */
+  renameFolder(id, name) {
+    return this.#json("PATCH", `folders/${id}/`, { name });
+  }
+
   /** @param {string} id */
-  remove(id) {
-    return this.#json("DELETE", `conversations/${id}/`);
+  removeFolder(id) {
+    return this.#json("DELETE", `folders/${id}/`);
   }
 
   /**

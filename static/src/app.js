@@ -9,6 +9,7 @@ import { Conversations } from "./conversations.js";
 import { byId, copyFrom } from "./dom.js";
 import { Drafts } from "./drafts.js";
 import { Gauge } from "./gauge.js";
+import { Filing } from "./filing.js";
 import { gettext } from "./i18n.js";
 import { Banner, SidebarFrame, wireTheme } from "./layout.js";
 import { Messages } from "./messages.js";
@@ -19,12 +20,13 @@ import { Follow } from "./scroll.js";
 import { markSeen } from "./seen.js";
 import { Search } from "./search.js";
 import { Sidebar } from "./sidebar.js";
+import { Toast } from "./toast.js";
 
 const boot = JSON.parse(byId("boot").textContent);
 const site = document.title;
 
 const api = new Api(boot.csrf);
-const conversations = new Conversations(api, boot.conversations, boot.more);
+const conversations = new Conversations(api, boot);
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
 const chat = new Chat({ api, conversations, socketUrl: `${scheme}//${location.host}/ws/chat/` });
 
@@ -79,11 +81,12 @@ const composer = new Composer({
   },
 });
 new Quote(byId("thread"), (text) => composer.quote(text));
-const sidebar = new Sidebar({
+const filing = new Filing({
   conversations,
-  onOpen: (id) => go(id),
+  toast: new Toast(),
   onDeleted: (id) => id === chat.current && go(null),
 });
+const sidebar = new Sidebar({ conversations, filing, onOpen: (id) => go(id) });
 
 new Search({
   api,

@@ -1,5 +1,5 @@
 /** Questions that need an answer, and menus. */
-import { byId, h, icon } from "./dom.js";
+import { attempt, byId, h, icon } from "./dom.js";
 
 /**
  * Asks in the page's dialog; focus returns to where it was.
@@ -18,6 +18,39 @@ export function confirm(title, text, action) {
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+/**
+ * Asks for a name until the server takes it or the person gives up.
+ * @param {string} title
+ * @param {string} label
+ * @param {string} value
+ * @param {(value: string) => Promise<unknown>} take may be refused
+ * @returns {Promise<void>}
+ */
+export function ask(title, label, value, take) {
+  /** @type {HTMLDialogElement} */
+  const dialog = byId("ask");
+  /** @type {HTMLInputElement} */
+  const input = byId("ask-value");
+  const problem = byId("ask-problem");
+  byId("ask-title").textContent = title;
+  byId("ask-label").textContent = label;
+  input.value = value;
+  problem.hidden = true;
+  byId("ask-cancel").onclick = () => dialog.close();
+  byId("ask-form").onsubmit = async (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    const wanted = input.value.trim();
+    if (wanted && (await attempt(problem, take(wanted)))) {
+      dialog.close();
+    }
+  };
+  dialog.showModal();
+  input.select();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(), { once: true });
   });
 }
 

@@ -1,14 +1,16 @@
-/** The list of conversations: by day, with rename and delete, and more while one scrolls. */
-import { confirm, openMenu } from "./dialogs.js";
-import { attempt, byId, h, icon } from "./dom.js";
+/** The list of conversations: pinned, by day, folders; with what one does to each or to many. */
+import { openMenu } from "./dialogs.js";
+import { byId, h } from "./dom.js";
 import { byDay } from "./groups.js";
-import { fill, gettext, month } from "./i18n.js";
+import { gettext, month } from "./i18n.js";
+import { MAIN } from "./conversations.js";
+import { choice, heading, places, row } from "./rows.js";
+import { Selection } from "./selection.js";
 
 /** @typedef {import("./thread.js").Conversation} Conversation */
 
 export class Sidebar {
   #list = byId("conversations");
-  #problem = byId("list-problem");
   /** @type {string | null} */
   #active = null;
   /** @type {string | null} the conversation whose title is being changed */
@@ -20,19 +22,20 @@ export class Sidebar {
   /**
    * @param {object} options
    * @param {import("./conversations.js").Conversations} options.conversations
+   * @param {import("./filing.js").Filing} options.filing
    * @param {(id: string) => void} options.onOpen
-   * @param {(id: string) => void} options.onDeleted
    */
-  constructor({ conversations, onOpen, onDeleted }) {
+  constructor({ conversations, filing, onOpen }) {
     this.conversations = conversations;
+    this.filing = filing;
     this.onOpen = onOpen;
-    this.onDeleted = onDeleted;
+    this.selection = new Selection({ conversations, filing, onChange: () => this.render() });
     conversations.addEventListener("change", () => this.render());
     this.#list.addEventListener("click", (/** @type {MouseEvent} */ event) => this.#click(event));
     new IntersectionObserver(
       (entries) => {
         if (entries.some((entry) => entry.isIntersecting)) {
-          this.#attempt(conversations.loadMore());
+          filing.attempt(conversations.loadMore());
         }
       },
       { root: this.#list, rootMargin: "400px" },
@@ -52,10 +55,14 @@ export class Sidebar {
     if (this.#renaming) {
       return;
     }
-    const days = byDay(this.conversations.sorted, new Date());
+    const { view, folders, pinned, sorted } = this.conversations;
+    const days = byDay(sorted, new Date());
+    /** @param {Conversation[]} items */
+    const texts = (items) => items.map(({ id, title, pinned: top }) => [id, title, top]);
     const shown = JSON.stringify([
-      this.#active,
-      days.map(({ group, items }) => [group.key, items.map(({ id, title }) => [id, title])]),
+      [this.#active, view, folders, texts(view === MAIN ? pinned : [])],
+      days.map(({ group, items }) => [group.key, texts(items)]),
+      this.selection.active && [...this.selection.ids],
     ]);
     if (shown !== this.#shown) {
       this.#shown = shown;
@@ -65,12 +72,13 @@ export class Sidebar {
 
   /** @param {ReturnType<typeof byDay<Conversation>>} days */
   #draw(days) {
+    const { view, folders, pinned } = this.conversations;
     const focused = this.#list.contains(document.activeElement)
       ? /** @type {HTMLElement} */ (document.activeElement)
       : null;
     const place = focused && {
       id: focused.closest("li")?.dataset.id,
-      selector: focused.matches("a") ? "a" : "button",
+      selector: focused.matches("a, input") ? "a, input" : "button",
     };
     const groups = days.map(({ group, items }) => {
       const labels = {
@@ -79,16 +87,22 @@ export class Sidebar {
         week: gettext("Previous 7 days"),
         month: group.kind === "month" ? month(group.date) : "",
       };
-      return h(
-        "section",
-        { "aria-labelledby": `group-${group.key}` },
-        h("h2", { id: `group-${group.key}` }, labels[group.kind]),
-        h("ul", {}, ...items.map((item) => this.#row(item))),
-      );
+      return this.#section(group.key, labels[group.kind], items);
     });
+    const main = view === MAIN;
+    if (main && pinned.length) {
+      groups.unshift(this.#section("pinned", gettext("Pinned"), pinned));
+    }
+    const nothing = main
+      ? gettext("Your conversations appear here.")
+      : gettext("There are no conversations here.");
+    const empty = h("p", { className: "empty-list" }, nothing);
     const top = this.#list.scrollTop;
-    const empty = h("p", { className: "empty-list" }, gettext("Your conversations appear here."));
-    this.#list.replaceChildren(...(groups.length ? groups : [empty]), this.#sentinel);
+    this.#list.replaceChildren(
+      main ? places(folders) : heading(this.conversations.folder),
+      ...(groups.length ? groups : [empty]),
+      this.#sentinel,
+    );
     this.#list.scrollTop = top;
     if (place?.id) {
       const again = this.#rowOf(place.id)?.querySelector(place.selector);
@@ -96,27 +110,22 @@ export class Sidebar {
     }
   }
 
-  /** @param {Conversation} item */
-  #row(item) {
-    const title = item.title || gettext("Untitled");
-    const link = h("a", { href: `/c/${item.id}/`, id: `c-${item.id}`, title, dir: "auto" }, title);
-    if (item.id === this.#active) {
-      link.setAttribute("aria-current", "page");
-    }
-    const options = h(
-      "button",
-      {
-        type: "button",
-        className: "icon-button",
-        title: gettext("Options"),
-        "aria-label": gettext("Options"),
-        "aria-describedby": link.id,
-        "aria-haspopup": "menu",
-        "aria-expanded": "false",
-      },
-      icon("more"),
+  /**
+   * @param {string} key
+   * @param {string} label
+   * @param {Conversation[]} items
+   */
+  #section(key, label, items) {
+    const { active, ids } = this.selection;
+    const rows = items.map((item) =>
+      active ? choice(item, ids.has(item.id)) : row(item, item.id === this.#active),
     );
-    return h("li", { "data-id": item.id }, link, options);
+    return h(
+      "section",
+      { "aria-labelledby": `group-${key}` },
+      h("h2", { id: `group-${key}` }, label),
+      h("ul", {}, ...rows),
+    );
   }
 
   /** @param {string} id @returns {HTMLElement | null} */
@@ -127,31 +136,105 @@ export class Sidebar {
   /** @param {MouseEvent} event */
   #click(event) {
     const target = /** @type {Element} */ (event.target);
+    const view = target.closest("[data-view]")?.getAttribute("data-view");
+    const folder = target.closest("li")?.dataset.folder;
     const id = target.closest("li")?.dataset.id;
     const item = this.conversations.get(id ?? null);
-    if (!item || target.closest("form")) {
-      return;
-    }
     const button = target.closest("button");
-    if (button) {
-      openMenu(
-        button,
-        [
-          { icon: "edit", label: gettext("Rename"), run: () => this.#rename(item) },
-          { icon: "delete", label: gettext("Delete"), danger: true, run: () => this.#remove(item) },
-        ],
-        () => this.#rowOf(item.id)?.querySelector("button")?.focus(),
-      );
+    if (view) {
+      this.#show(view);
+    } else if (folder && button) {
+      this.#folderMenu(button, folder);
+    } else if (!item || target.closest("form")) {
+      return;
+    } else if (this.selection.active) {
+      if (target instanceof HTMLInputElement) {
+        this.selection.toggle(item.id);
+      }
+    } else if (button) {
+      this.#menu(button, item);
     } else if (target.closest("a") && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
       event.preventDefault();
       this.onOpen(item.id);
     }
   }
 
+  /** @param {string} view */
+  async #show(view) {
+    const before = this.conversations.view;
+    this.selection.end();
+    await this.filing.attempt(this.conversations.show(view));
+    this.#list.scrollTop = 0;
+    const back = view === MAIN ? before : MAIN;
+    this.#list.querySelector(`[data-view="${CSS.escape(back)}"]`)?.focus();
+  }
+
+  /**
+   * @param {HTMLButtonElement} button
+   * @param {string} id
+   */
+  #folderMenu(button, id) {
+    const folder = this.conversations.folders.find((known) => known.id === id);
+    if (folder) {
+      openMenu(
+        button,
+        [
+          {
+            icon: "edit",
+            label: gettext("Rename"),
+            run: () => this.filing.renameFolder(folder),
+          },
+          {
+            icon: "delete",
+            label: gettext("Delete"),
+            danger: true,
+            run: () => this.filing.removeFolder(folder),
+          },
+        ],
+        () => this.#list.querySelector(`[data-view="${CSS.escape(id)}"]`)?.focus(),
+      );
+    }
+  }
+
+  /**
+   * @param {HTMLButtonElement} button
+   * @param {Conversation} item
+   */
+  #menu(button, item) {
+    const { filing } = this;
+    const back = () => this.#rowOf(item.id)?.querySelector("button")?.focus();
+    const items = [
+      item.pinned
+        ? { icon: "pin", label: gettext("Unpin"), run: () => filing.pin([item], false) }
+        : { icon: "pin", label: gettext("Pin"), run: () => filing.pin([item]) },
+      { icon: "edit", label: gettext("Rename"), run: () => this.#rename(item) },
+      {
+        icon: "folder",
+        label: gettext("Move to folder…"),
+        run: () => filing.chooseFolder(button, [item], back),
+      },
+      item.archived
+        ? {
+            icon: "archive",
+            label: gettext("Back to the list"),
+            run: () => filing.archive([item], false),
+          }
+        : { icon: "archive", label: gettext("Archive"), run: () => filing.archive([item]) },
+      { icon: "select", label: gettext("Select…"), run: () => this.selection.begin(item.id) },
+      {
+        icon: "delete",
+        label: gettext("Delete"),
+        danger: true,
+        run: async () => (await filing.remove([item])) || back(),
+      },
+    ];
+    openMenu(button, items, back);
+  }
+
   /** @param {Conversation} item */
   #rename(item) {
-    const row = this.#rowOf(item.id);
-    if (!row) {
+    const shown = this.#rowOf(item.id);
+    if (!shown) {
       return;
     }
     this.#renaming = item.id;
@@ -173,7 +256,7 @@ export class Sidebar {
       this.#renaming = null;
       this.#shown = "";
       if (keep && title && title !== item.title) {
-        await this.#attempt(this.conversations.rename(item.id, title));
+        await this.filing.attempt(this.conversations.rename(item.id, title));
       }
       this.render();
       this.#rowOf(item.id)?.querySelector("a")?.focus();
@@ -189,30 +272,8 @@ export class Sidebar {
         finish(false);
       }
     };
-    row.replaceChildren(form);
+    shown.replaceChildren(form);
     input.focus();
     input.select();
-  }
-
-  /** @param {Conversation} item */
-  async #remove(item) {
-    const text = fill(gettext("“{title}” and its answers will be gone for good."), {
-      title: item.title || gettext("Untitled"),
-    });
-    const sure = await confirm(gettext("Delete this conversation?"), text, gettext("Delete"));
-    if (!sure) {
-      this.#rowOf(item.id)?.querySelector("button")?.focus();
-      return;
-    }
-    if (await this.#attempt(this.conversations.remove(item.id))) {
-      this.onDeleted(item.id);
-    }
-  }
-
-  /**
-   * @param {Promise<unknown>} work that the server may refuse
-   */
-  #attempt(work) {
-    return attempt(this.#problem, work);
   }
 }

@@ -28,6 +28,9 @@
  * @property {string} title
  * @property {string | null} head
  * @property {boolean} keep_latest whether the model may go without the oldest messages
+ * @property {string | null} folder
+ * @property {boolean} pinned
+ * @property {boolean} archived
  * @property {string} created_at
  * @property {string} updated_at
  */

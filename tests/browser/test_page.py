@@ -80,7 +80,7 @@ def test_rename_and_delete(page: Page) -> None:
     expect(row.get_by_role("link")).to_have_text("A better name")
     expect(page.get_by_role("heading", name="A better name")).to_be_visible()
     row.get_by_role("button", name="Options").click()
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("A better name")
