@@ -86,25 +86,59 @@ export class Api {
   }
 
   /**
+   * Announces a file that comes in pieces.
+   * @param {string} name
+   * @param {number} size in bytes
+   */
+  attach(name, size) {
+    return this.#json("POST", "attachments/", { name, size });
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} number
+   * @param {Blob} data
+   */
+  piece(id, number, data) {
+    return this.#json("PUT", `attachments/${id}/pieces/${number}/`, data);
+  }
+
+  /**
+   * All pieces are there: the server reads the file.
+   * @param {string} id
+   * @param {string} model
+   */
+  readAttachment(id, model) {
+    return this.#json("POST", `attachments/${id}/read/`, { model });
+  }
+
+  /** @param {string} id */
+  detach(id) {
+    return this.#json("DELETE", `attachments/${id}/`);
+  }
+
+  /**
    * @param {string} method
    * @param {string} path
-   * @param {object} [body]
+   * @param {object | Blob} [body]
    * @returns {Promise<any>}
    */
   async #json(method, path, body) {
     let response;
+    const raw = body instanceof Blob;
     try {
       response = await fetch(BASE + path, {
         method,
         headers: {
           Accept: "application/json",
-          ...(body && { "Content-Type": "application/json" }),
+          ...(body && { "Content-Type": raw ? "application/octet-stream" : "application/json" }),
           ...(method !== "GET" && { "X-CSRFToken": this.csrf }),
         },
-        body: body && JSON.stringify(body),
+        body: raw ? body : body && JSON.stringify(body),
         credentials: "same-origin",
         // What somebody chose is saved, also when they leave the page at once.
-        keepalive: method !== "GET",
+        // (Browsers allow that for small requests.)
+        keepalive: method !== "GET" && !raw,
         // A redirect leads to the sign-in page: that is an answer too.
         redirect: "manual",
       });

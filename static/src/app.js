@@ -8,12 +8,12 @@ import { CommandError } from "./connection.js";
 import { Conversations } from "./conversations.js";
 import { byId, copyFrom } from "./dom.js";
 import { Drafts } from "./drafts.js";
-import { Gauge } from "./gauge.js";
+import { Files } from "./files.js";
 import { Filing } from "./filing.js";
+import { Fullness } from "./fullness.js";
 import { gettext } from "./i18n.js";
 import { Banner, SidebarFrame, wireTheme } from "./layout.js";
 import { Messages } from "./messages.js";
-import { Meter } from "./meter.js";
 import { ModelChoice } from "./models.js";
 import { Quote } from "./quote.js";
 import { Follow } from "./scroll.js";
@@ -21,6 +21,7 @@ import { markSeen } from "./seen.js";
 import { Search } from "./search.js";
 import { Sidebar } from "./sidebar.js";
 import { Toast } from "./toast.js";
+import { Uploads } from "./uploads.js";
 
 const boot = JSON.parse(byId("boot").textContent);
 const site = document.title;
@@ -34,7 +35,7 @@ const frame = new SidebarFrame();
 const banner = new Banner(boot.urls.login);
 const announcer = new Announcer(byId("live"));
 const models = new ModelChoice(byId("model"), () => {
-  measure();
+  fullness.update();
   composer.focus();
 });
 const follow = new Follow(byId("scroll"), byId("thread"), byId("jump"));
@@ -44,41 +45,45 @@ const messages = new Messages({
   model: () => models.value,
   newChat: () => go(null),
 });
-/** @type {boolean} of a chat that is not begun */
-let newKeepsLatest = false;
-const gauge = new Gauge({
-  keepsLatest: () => conversations.get(chat.current)?.keep_latest ?? newKeepsLatest,
-  keepLatest: (keep) => keepLatest(keep),
+const uploads = new Uploads(api, () => models.value);
+const files = new Files({
+  uploads,
+  limits: boot.limits,
+  onChange: () => {
+    composer.filesChanged();
+    fullness.update();
+  },
+  onProblem: (problem) => composer.say(problem),
+});
+const fullness = new Fullness({
+  chat,
+  model: () => models.value,
+  files,
   startAnew: () => {
     const { text } = composer;
-    composer.fill("");
+    const { attachments } = files;
+    composer.clear();
     go(null);
+    files.show(attachments);
+    composer.filesChanged();
     composer.fill(text);
   },
-});
-const meter = new Meter({
-  request: (command) => chat.connection.request(command),
-  onChange: () => gauge.show(meter.figures),
+  onChosen: () => composer.focus(),
 });
 const composer = new Composer({
   drafts: new Drafts(boot.user.name),
   limit: boot.limits.message_chars,
   model: () => models.value,
   send: (text) => {
-    const more = chat.current === null ? { keep_latest: newKeepsLatest } : {};
+    const more = { keep_latest: fullness.keepsLatest, attachments: files.ids };
     const sent = chat.send(text, models.value, more);
     follow.toEnd();
     return sent;
   },
   stop: () => chat.stop(),
-  onText: (text) => meter.setText(text),
-  mayGo: () => {
-    const refused = meter.current && gauge.refuses;
-    if (refused) {
-      gauge.insist();
-    }
-    return !refused;
-  },
+  onText: (text) => fullness.meter.setText(text),
+  mayGo: () => fullness.fits,
+  files,
 });
 new Quote(byId("thread"), (text) => composer.quote(text));
 const filing = new Filing({
@@ -112,35 +117,6 @@ async function go(id, message = null) {
   }
 }
 
-/** Counts what the next message would come behind, unless that is still being written. */
-function measure() {
-  const last = chat.thread?.path().at(-1) ?? null;
-  const ready = models.value && !chat.failure && !chat.outgoing && !chat.openMessage;
-  const known = chat.current === null || last !== null;
-  const branch = {
-    model: models.value,
-    conversation: chat.current,
-    parent: last?.id ?? null,
-  };
-  meter.setBranch(ready && known ? branch : null, last?.generation?.state);
-}
-
-/** @param {boolean} keep whether the model may go without the oldest messages */
-async function keepLatest(keep) {
-  if (chat.current === null) {
-    newKeepsLatest = keep;
-  } else {
-    const { conversation } = await api.change(chat.current, { keep_latest: keep });
-    conversations.merge([conversation]);
-    const failed = lastOf("assistant");
-    if (keep && failed?.generation?.error?.code === "context_length_exceeded") {
-      chat.regenerate(failed.id, models.value);
-    }
-  }
-  gauge.show(meter.figures);
-  composer.focus();
-}
-
 function addressed() {
   return /^\/c\/([0-9a-f-]{36})\/$/u.exec(location.pathname)?.[1] ?? null;
 }
@@ -165,7 +141,7 @@ function showThread() {
   byId("composer").hidden = Boolean(chat.failure);
   composer.showState(chat.openMessage !== null);
   showTitle();
-  measure();
+  fullness.update();
   announce();
 }
 
@@ -191,7 +167,6 @@ function showComposer() {
 }
 
 chat.addEventListener("open", () => {
-  newKeepsLatest = false;
   messages.reset();
   sidebar.mark(chat.current);
   showComposer();
@@ -228,7 +203,7 @@ chat.addEventListener("status", () => {
     api.models().then(
       (found) => {
         models.show(found.models, found.default_model);
-        measure();
+        fullness.update();
       },
       () => {},
     );

@@ -33,8 +33,9 @@ export class Composer {
    * @param {() => Promise<void>} options.stop
    * @param {(text: string) => void} options.onText what is written has changed
    * @param {() => boolean} options.mayGo false when the text would not fit, after saying so
+   * @param {import("./files.js").Files} options.files what goes with the text
    */
-  constructor({ drafts, limit, model, send, stop, onText, mayGo }) {
+  constructor({ drafts, limit, model, send, stop, onText, mayGo, files }) {
     this.drafts = drafts;
     this.limit = limit;
     this.model = model;
@@ -42,6 +43,7 @@ export class Composer {
     this.stop = stop;
     this.onText = onText;
     this.mayGo = mayGo;
+    this.files = files;
     this.#box.addEventListener("input", () => this.#edited());
     this.#box.addEventListener("keydown", (event) => this.#key(event));
     this.#form.addEventListener("submit", (/** @type {Event} */ event) => {
@@ -64,6 +66,14 @@ export class Composer {
     if (asked || !matchMedia("(hover: none)").matches) {
       this.#box.focus({ preventScroll: true });
     }
+  }
+
+  /** Nothing is written or attached any more. */
+  clear() {
+    this.#box.value = "";
+    this.files.show([]);
+    this.#save();
+    this.#update();
   }
 
   get text() {
@@ -97,19 +107,20 @@ export class Composer {
    */
   show(conversation, lastSent) {
     this.#conversation = conversation;
-    const { text, sending } = this.drafts.load(conversation);
+    const { text, sending, files } = this.drafts.load(conversation);
     // The page was closed while this was under way: it is lost only if the server lacks it.
-    const kept = sending && sending !== lastSent ? [sending, text].filter(Boolean) : [text];
-    this.#box.value = kept.join("\n\n");
-    this.drafts.save(conversation, { text: this.#box.value, sending: "" });
-    this.#say("");
+    const arrived = sending !== "" && sending === lastSent;
+    this.#box.value = [arrived ? "" : sending, text].filter(Boolean).join("\n\n");
+    this.files.show(arrived ? [] : files);
+    this.#save();
+    this.say("");
     this.#update();
   }
 
   /** A new conversation has got its id. @param {string} id */
   rename(id) {
     const draft = this.drafts.load(this.#conversation);
-    this.drafts.save(this.#conversation, { text: "", sending: "" });
+    this.drafts.save(this.#conversation, { text: "", sending: "", files: [] });
     this.#conversation = id;
     this.drafts.save(id, { text: draft.text });
   }
@@ -120,9 +131,20 @@ export class Composer {
     this.#update();
   }
 
+  /** Files were added, read or removed. */
+  filesChanged() {
+    this.#save();
+    this.#update();
+  }
+
+  #save() {
+    const draft = { text: this.#box.value, sending: "", files: this.files.attachments };
+    this.drafts.save(this.#conversation, draft);
+  }
+
   #edited() {
     this.drafts.save(this.#conversation, { text: this.#box.value });
-    this.#say("");
+    this.say("");
     this.#update();
   }
 
@@ -141,15 +163,19 @@ export class Composer {
 
   async #press() {
     if (this.#writing) {
-      await this.stop().catch((error) => this.#say(error.message));
+      await this.stop().catch((error) => this.say(error.message));
       return;
     }
     const text = this.#box.value;
-    if (!text.trim() || this.#tooLong) {
+    if (this.#isEmpty(text) || this.#tooLong) {
+      return;
+    }
+    if (this.files.busy) {
+      this.say(gettext("Some files are still on their way."));
       return;
     }
     if (!this.model()) {
-      this.#say(gettext("No model is installed yet. An administrator can add one."));
+      this.say(gettext("No model is installed yet. An administrator can add one."));
       return;
     }
     if (this.mayGo()) {
@@ -160,37 +186,57 @@ export class Composer {
   /** @param {string} text */
   async #deliver(text) {
     const conversation = this.#conversation;
+    const files = this.files.attachments;
     this.drafts.save(conversation, { text: "", sending: text });
     this.#box.value = "";
-    this.#say("");
+    this.say("");
+    const sent = this.send(text);
+    this.files.show([]);
     this.#update();
     this.focus();
     try {
-      await this.send(text);
-      this.drafts.save(conversation, { sending: "" });
+      await sent;
+      this.drafts.save(conversation, { sending: "", files: this.#filesOf(conversation) });
     } catch (error) {
-      this.#giveBack(conversation, text, error instanceof Error ? error.message : String(error));
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#giveBack(conversation, text, files, reason);
     }
   }
 
   /**
    * @param {string | null} conversation
    * @param {string} text
+   * @param {import("./files.js").Attachment[]} files
    * @param {string} reason
    */
-  #giveBack(conversation, text, reason) {
+  #giveBack(conversation, text, files, reason) {
     const typed = this.drafts.load(conversation).text;
     const whole = [text, typed].filter(Boolean).join("\n\n");
-    this.drafts.save(conversation, { text: whole, sending: "" });
+    const all = [...files, ...this.#filesOf(conversation)];
+    this.drafts.save(conversation, { text: whole, sending: "", files: all });
     if (conversation === this.#conversation) {
       this.#box.value = whole;
+      this.files.show(all);
       this.#update();
-      this.#say(reason);
+      this.say(reason);
     }
   }
 
-  /** @param {string} problem */
-  #say(problem) {
+  /**
+   * Files that were added since the last message went.
+   * @param {string | null} conversation
+   */
+  #filesOf(conversation) {
+    return conversation === this.#conversation ? this.files.attachments : [];
+  }
+
+  /** @param {string} text */
+  #isEmpty(text) {
+    return !text.trim() && this.files.attachments.length === 0;
+  }
+
+  /** What keeps the message from going. @param {string} problem */
+  say(problem) {
     this.#problem.hidden = problem === "";
     this.#problem.replaceChildren(problem ? h("span", {}, problem) : "");
   }
@@ -211,7 +257,7 @@ export class Composer {
     const label = this.#writing ? gettext("Stop") : gettext("Send");
     this.#button.ariaLabel = this.#button.title = label;
     this.#button.querySelector("use")?.setAttribute("href", this.#writing ? "#i-stop" : "#i-send");
-    this.#button.disabled = !this.#writing && (!text.trim() || this.#tooLong);
+    this.#button.disabled = !this.#writing && (this.#isEmpty(text) || this.#tooLong);
     this.onText(text);
     this.#grow();
   }

@@ -47,7 +47,7 @@ export function firstSeen(path) {
   let role = "";
   let count = 0;
   for (const message of path.slice(0, at)) {
-    if (message.content === "") {
+    if (message.content === "" && message.attachments.length === 0) {
       continue;
     }
     if (message.role !== role) {

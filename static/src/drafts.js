@@ -6,7 +6,11 @@
  */
 import { recall, remember } from "./storage.js";
 
-/** @typedef {{text: string, sending: string}} Draft */
+/**
+ * @typedef {import("./files.js").Attachment} Attachment
+ * @typedef {{text: string, sending: string, files: Attachment[]}} Draft files stay until they
+ *   are sent
+ */
 
 export class Drafts {
   /** @param {string} person whose drafts these are: several may share a browser */
@@ -25,10 +29,11 @@ export class Drafts {
    */
   load(conversation) {
     try {
-      const { text = "", sending = "" } = JSON.parse(recall(this.#key(conversation)) ?? "{}");
-      return { text: String(text), sending: String(sending) };
+      const draft = JSON.parse(recall(this.#key(conversation)) ?? "{}");
+      const { text = "", sending = "", files = [] } = draft;
+      return { text: String(text), sending: String(sending), files };
     } catch {
-      return { text: "", sending: "" };
+      return { text: "", sending: "", files: [] };
     }
   }
 
@@ -38,7 +43,7 @@ export class Drafts {
    */
   save(conversation, change) {
     const draft = { ...this.load(conversation), ...change };
-    const empty = draft.text === "" && draft.sending === "";
+    const empty = draft.text === "" && draft.sending === "" && draft.files.length === 0;
     remember(this.#key(conversation), empty ? null : JSON.stringify(draft));
   }
 }

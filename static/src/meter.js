@@ -5,7 +5,8 @@ const PAUSE_MS = 350;
 const CHARS_PER_MS = 100;
 
 /**
- * @typedef {{model: string, conversation: string | null, parent: string | null}} Branch
+ * @typedef {{model: string, conversation: string | null, parent: string | null,
+ *   attachments: string[]}} Branch
  * @typedef {import("./context.js").Figures} Figures
  */
 
@@ -21,6 +22,8 @@ export class Meter {
   #timer = null;
   /** @type {Figures | null} */
   figures = null;
+  /** @type {Record<string, number>} tokens by id of attachment */
+  files = {};
 
   /**
    * @param {object} options
@@ -109,7 +112,11 @@ export class Meter {
    */
   #merged(found, whole) {
     const { context, message, estimated } = found;
-    const { system, history, attachments = 0 } = whole ? found : (this.figures ?? found);
+    if (whole) {
+      this.files = found.attachments ?? {};
+    }
+    const { system, history } = whole ? found : (this.figures ?? found);
+    const attachments = Object.values(this.files).reduce((sum, count) => sum + count, 0);
     return { context, message, estimated, system, history, attachments };
   }
 }

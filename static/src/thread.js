@@ -20,6 +20,7 @@
  * @property {string | null} parent
  * @property {"system" | "user" | "assistant"} role
  * @property {string} content
+ * @property {import("./files.js").Attachment[]} attachments
  * @property {string} created_at
  * @property {Generation | null} generation
  *

@@ -1,4 +1,5 @@
 /** One message in the document, with what one can do with it. */
+import { chips } from "./chips.js";
 import { attempt, copyFrom, h, iconButton } from "./dom.js";
 import { fill, gettext, dateTime } from "./i18n.js";
 
@@ -85,6 +86,10 @@ export class UserTurn extends Turn {
     if (this.#bubble.textContent !== message.content) {
       this.#bubble.textContent = message.content;
     }
+    this.#bubble.hidden = message.content === "";
+    if (message.attachments.length && !this.element.querySelector(".files")) {
+      this.#bubble.before(chips(message.attachments));
+    }
     this.message = message;
     this.actions.title = dateTime(message.created_at);
     this.showBranches(siblings, message.id);
@@ -125,7 +130,7 @@ export class UserTurn extends Turn {
     cancel.onclick = close;
     form.onsubmit = async (event) => {
       event.preventDefault();
-      if (save.disabled || !box.value.trim()) {
+      if (save.disabled || (!box.value.trim() && message.attachments.length === 0)) {
         return;
       }
       save.disabled = true;

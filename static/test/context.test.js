@@ -12,7 +12,10 @@ test("what is used, what is left and what is too much", () => {
   assert.equal(reckon({ ...figures, message: 39 }).over, 0);
 });
 
-const message = (id, role, content, generation = null) => ({ id, role, content, generation });
+const message = (id, role, content, generation = null) => ({
+  ...{ id, role, content, generation },
+  attachments: [],
+});
 const made = (left_out, prompt_tokens = 9) => ({ left_out, usage: { prompt_tokens } });
 
 test("the first message that the last answer was written from", () => {
@@ -65,14 +68,15 @@ function metered() {
   return { meter, asked, answers, pass, answer };
 }
 
-const branch = { model: "m", conversation: null, parent: null };
+const branch = { model: "m", conversation: null, parent: null, attachments: ["f"] };
 
 test("the branch is counted once, what is written after each pause", async () => {
   const { meter, asked, pass, answer } = metered();
   meter.setBranch(branch);
   pass();
-  await answer({ system: 10, history: 5 });
+  await answer({ system: 10, history: 5, attachments: { f: 7 } });
   assert.equal(asked[0].branch, true);
+  assert.equal(meter.figures.attachments, 7);
   meter.setText("a");
   meter.setText("ab");
   pass();

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser.actions import ask, box, done
+from tests.support.documents import pdf
 from tests.support.stack import Stack
 
 
@@ -63,3 +64,70 @@ def test_a_draft_may_go_to_a_new_chat_instead(page: Page) -> None:
     expect(page).to_have_url(re.compile("/$"))
     expect(box(page)).to_have_value(draft)
     expect(page.get_by_role("button", name="Start a new chat")).to_be_hidden()
+
+
+def give(page: Page, name: str, data: bytes) -> None:
+    file = FilePayload(name=name, mimeType="application/octet-stream", buffer=data)
+    page.locator("#file-picker").set_input_files([file])
+
+
+def test_documents_go_with_a_message(page: Page) -> None:
+    chips = page.get_by_role("list", name="Attachments")
+    give(page, "facts.pdf", pdf("Cats sleep a lot."))
+    give(page, "big.txt", b"word " * 120_000)
+    first = chips.get_by_role("listitem").first
+    expect(first).to_contain_text(re.compile(r"facts\.pdf.* · \d+ tokens"))
+    # More pieces than one, and more text than may be.
+    expect(page.get_by_role("alert")).to_contain_text("big.txt: There are more than 200000")
+    expect(chips.get_by_role("listitem")).to_have_count(1)
+    give(page, "notes.md", b"# Notes")
+    expect(chips.get_by_role("listitem")).to_have_count(2)
+    gauge = page.get_by_role("button", name="Context:")
+    gauge.click()
+    expect(page.get_by_role("dialog", name="context")).to_contain_text("Attachments")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Remove notes.md").click()
+    expect(box(page)).to_be_focused()
+    page.reload()
+    expect(chips.get_by_role("listitem")).to_have_count(1)
+    ask(page, "@say They do.")
+    done(page)
+    sent = page.locator(".turn.user")
+    expect(sent.get_by_role("listitem")).to_contain_text("facts.pdf")
+    expect(page.locator("#files")).to_be_hidden()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_role("textbox", name="Edited text").fill("@say They really do.")
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.get_by_role("article")).to_have_text("They really do.")
+    page.reload()
+    sent.get_by_role("button", name="facts.pdf").click()
+    document = page.get_by_role("dialog", name="facts.pdf")
+    expect(document).to_contain_text("Cats sleep a lot.")
+    page.keyboard.press("Escape")
+    expect(document).to_be_hidden()
+
+
+def test_files_can_be_dropped_and_pasted(page: Page) -> None:
+    transfer = page.evaluate_handle(
+        "name => { const data = new DataTransfer();"
+        " data.items.add(new File(['Some text'], 'dropped.txt')); return data; }"
+    )
+    area = page.get_by_text("Drop files here")
+    page.dispatch_event("#thread", "dragenter", {"dataTransfer": transfer})
+    expect(area).to_be_visible()
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    expect(area).to_be_hidden()
+    chips = page.get_by_role("list", name="Attachments")
+    expect(chips.get_by_role("listitem")).to_contain_text("tokens")
+    box(page).evaluate(
+        "box => { const data = new DataTransfer();"
+        " data.items.add(new File(['More'], 'pasted.txt'));"
+        " box.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true})); }"
+    )
+    expect(chips.get_by_role("listitem")).to_have_count(2)
+    expect(chips).to_contain_text("pasted.txt")
+    give(page, "photo.png", b"\x89PNG\x00")
+    expect(page.get_by_role("alert")).to_contain_text("photo.png: This kind of file")
+    box(page).press("Enter")
+    expect(page.get_by_role("article")).to_be_visible()
+    expect(page.locator(".turn.user").get_by_role("listitem")).to_have_count(2)

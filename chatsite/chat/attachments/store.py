@@ -67,14 +67,14 @@ def add_piece(user: User, id: uuid.UUID, number: int, data: bytes) -> None:
         pieces.update_or_create(attachment=found, number=number, defaults={"data": data})
 
 
-def assembled(user: User, id: uuid.UUID) -> bytes:
-    """The whole file. Raises `BadRequest` while pieces are missing."""
+def assembled(user: User, id: uuid.UUID) -> tuple[str, bytes]:
+    """The whole file and its name. Raises `BadRequest` while pieces are missing."""
     found = of_user(user, id)
     rows = found.pieces.order_by("number").values_list("data", flat=True)
     data = b"".join(bytes(part) for part in rows)
     if found.ready or len(data) != found.size:
         raise BadRequest
-    return data
+    return found.name, data
 
 
 def finish(user: User, id: uuid.UUID, document: Document, tokens: int | None) -> Attachment:
@@ -138,11 +138,15 @@ def of_messages(conversation: uuid.UUID) -> dict[uuid.UUID, list[Attachment]]:
 
 
 def as_text(attachment: Attachment) -> str:
-    """The document as the model reads it, in a frame that its own text can't end: whoever wrote
-    it did not know the number."""
-    number = str(attachment.pk)[:8]
-    name = attachment.name.replace('"', "'")
-    return f'<document {number} name="{name}">\n{attachment.text}\n</document {number}>'
+    return framed(attachment.pk, attachment.name, attachment.text)
+
+
+def framed(id: uuid.UUID, name: str, text: str) -> str:
+    """A document as the model reads it, in a frame that its own text can't end: whoever wrote it
+    did not know the number."""
+    number = str(id)[:8]
+    quoted = name.replace('"', "'")
+    return f'<document {number} name="{quoted}">\n{text}\n</document {number}>'
 
 
 def serialize(item: Attachment) -> dict[str, Any]:

@@ -56,14 +56,15 @@ async def piece(request: HttpRequest, user: User, id: uuid.UUID, number: int) ->
 async def read(request: HttpRequest, user: User, id: uuid.UUID) -> HttpResponse:
     """Reads the file that has come in whole. One that can't be read is forgotten."""
     asked = _body(request, Read)
-    data = await sync_to_async(store.assembled)(user, id)
+    name, data = await sync_to_async(store.assembled)(user, id)
     try:
         document = await extract.extract(data, settings.ENV.attachment_chars, runtime().reading)
     except Unreadable:
         await sync_to_async(store.remove)(user, id)
         raise
     try:
-        tokens = await context.count(runtime(), user, asked.model, document.text)
+        text = store.framed(id, name, document.text)
+        tokens = await context.count(runtime(), user, asked.model, text)
     except ChatsiteError:
         tokens = None  # no model, no figure; the document is read all the same
     made = await sync_to_async(store.finish)(user, id, document, tokens)

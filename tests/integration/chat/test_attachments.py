@@ -48,7 +48,7 @@ def test_pieces_make_a_file_in_order_and_once(alice: User, bob: User) -> None:
     with pytest.raises(AttachmentGone):
         store.add_piece(bob, made.pk, 1, b"def")
     store.add_piece(alice, made.pk, 1, b"def")
-    assert store.assembled(alice, made.pk) == b"abcdef"
+    assert store.assembled(alice, made.pk) == ("a.txt", b"abcdef")
     store.finish(alice, made.pk, Document("text", "abcdef"), None)
     assert not Piece.objects.exists()
     with pytest.raises(BadRequest):

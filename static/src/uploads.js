@@ -1,0 +1,45 @@
+/** One file to the server, in pieces: the web server holds each request in memory. */
+
+/** @typedef {import("./files.js").Attachment} Attachment */
+
+export class Uploads {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {() => string} model that tokens are counted for
+   */
+  constructor(api, model) {
+    this.api = api;
+    this.model = model;
+  }
+
+  /**
+   * Rejects with a `CommandError` where the server refuses the file.
+   * @param {File} file
+   * @param {AbortSignal} signal
+   * @param {(progress: number) => void} onProgress 0 to 1; 1: all is there and being read
+   * @returns {Promise<Attachment>}
+   */
+  async bring(file, signal, onProgress) {
+    const { attachment, piece_bytes: size } = await this.api.attach(file.name, file.size);
+    try {
+      for (let at = 0, number = 0; at < file.size; at += size, number += 1) {
+        signal.throwIfAborted();
+        await this.api.piece(attachment.id, number, file.slice(at, at + size));
+        onProgress(Math.min(1, (at + size) / file.size));
+      }
+      onProgress(1);
+      const read = await this.api.readAttachment(attachment.id, this.model());
+      signal.throwIfAborted();
+      return read.attachment;
+    } catch (error) {
+      this.forget(attachment.id);
+      throw error;
+    }
+  }
+
+  /** @param {string} id */
+  forget(id) {
+    // What stays is cleared away by the server after a while.
+    this.api.detach(id).catch(() => {});
+  }
+}
