@@ -17,11 +17,11 @@ from models_admin.versions import ImportRefused
 logger = logging.getLogger(__name__)
 
 
-def check(path: Path) -> None:
+def check(path: Path) -> bool:
     """Reads the header, then loads the file: within a minute and what its size takes to read.
-    For threads without an event loop. Raises `ImportRefused`, whose text says why, and OSError.
-
-    Without llama.cpp (`CHATSITE_BACKEND=scripted`) the header is all there is to check.
+    Whether it was loaded: without llama.cpp (`CHATSITE_BACKEND=scripted`) the header is all there
+    is to check. For threads without an event loop. Raises `ImportRefused`, whose text says why,
+    and OSError.
     """
     try:
         with path.open("rb") as file:
@@ -29,10 +29,11 @@ def check(path: Path) -> None:
     except gguf.BadGGUF as error:
         raise ImportRefused(str(error)) from error
     if settings.ENV.backend != "llama":
-        return
+        return False
     try:
         found = asyncio.run(check_in_child(path, name="check"))
     except CheckFailed as error:
         raise ImportRefused(str(_("The model can't be loaded here: %s.")) % error) from error
     if found.template_problem:
         logger.warning("%s: its chat template can't be used: %s", path, found.template_problem)
+    return True

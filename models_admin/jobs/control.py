@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from django.conf import settings
@@ -13,6 +14,7 @@ from django.db import DatabaseError, connections
 from redis import Redis
 from redis.exceptions import RedisError
 
+from models_admin import probe
 from models_admin.jobs import lines, progress, states
 from models_admin.models import Job
 
@@ -56,6 +58,14 @@ class Control:
 
     def say(self, code: str, **values: object) -> None:
         lines.write(self.job, code, **values)
+
+    def test(self, path: Path) -> None:
+        """Loads the file once; raises `ImportRefused` when it is no model that works here."""
+        self.leave_if_asked()
+        self.at("testing")
+        if probe.check(path):
+            self.say("probed")
+        self.leave_if_asked()
 
     def leave_if_asked(self) -> None:
         """Raises `Leaving` where the work shall end."""

@@ -49,6 +49,7 @@ def folder() -> Path:
 
 
 def _take_file(job: Job, path: Path, control: Control, *, move: bool) -> None:
+    control.test(path)
     control.at("reading")
     model = store.import_file(path, job.target, move=move, progress=_stoppable(control))
     control.say("verified", digest=str(model.version))
@@ -60,6 +61,8 @@ def _take_bundle(path: Path, control: Control) -> None:
         control.at("reading")
 
         def install(file: Path | None, size: int, named: bundle.Named = named) -> None:
+            if file:
+                control.test(file)
             model = versions.install(
                 named.name,
                 file,

@@ -25,7 +25,13 @@ def hub(settings, monkeypatch):
     monkeypatch.setattr(transfer, "STALL_SECONDS", 0.5)
     with serve() as hub:
         settings.ENV = settings.ENV.model_copy(
-            update={"ollama_registry": hub.address, "hf_endpoint": hub.address, "hf_token": "mine"}
+            update={
+                "ollama_registry": hub.address,
+                "hf_endpoint": hub.address,
+                "hf_token": "mine",
+                # Their files have headers alone.
+                "backend": "scripted",
+            }
         )
         hub.publish("tiny", "1b", CONTENT)
         yield hub
