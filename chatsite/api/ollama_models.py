@@ -195,9 +195,3 @@ async def delete(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
     await sync_to_async(act)()
     return HttpResponse()
-
-
-@endpoint("models", "GET", "HEAD", "POST")
-async def not_here(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Files come in on the server itself: a web server would hold an upload in memory."""
-    raise NotHere

@@ -90,6 +90,11 @@ class Show(_Model, frozen=True, kw_only=True):
     verbose: bool | None = False
 
 
+class Pull(_Model, frozen=True, kw_only=True):
+    insecure: bool | None = False
+    stream: bool | None = True
+
+
 class Copy(msgspec.Struct, frozen=True):
     source: str = ""
     destination: str = ""

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from chatsite.api import ollama, ollama_generate, ollama_models
+from chatsite.api import ollama, ollama_generate, ollama_models, ollama_pull
 
 urlpatterns = [
     path("version", ollama_models.version),
@@ -16,6 +16,8 @@ urlpatterns = [
     path("chat", ollama_generate.chat),
     path("embed", ollama_generate.embed),
     path("embeddings", ollama_generate.embeddings),
-    re_path("^(?:pull|push|blobs/.*)$", ollama_models.not_here),
+    path("pull", ollama_pull.pull),
+    path("push", ollama_pull.push),
+    re_path("^blobs/sha256[:-](?P<digest>[0-9a-f]{64})$", ollama_pull.blob),
     re_path("", ollama.nothing),
 ]

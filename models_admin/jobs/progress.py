@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 _ALIVE_MS: Final = 10_000
 # Of the bytes of the last seconds: quick to show a change, slow enough to be read.
@@ -60,6 +61,11 @@ def read(redis: Redis, ids: Iterable[str]) -> dict[str, Progress]:
         for id, data in zip(wanted, found, strict=True)
         if data
     }
+
+
+async def read_async(redis: AsyncRedis, id: str) -> Progress | None:
+    data = await redis.get(_key(id))
+    return msgspec.json.decode(data, type=Progress) if data else None
 
 
 def _key(id: str) -> str:

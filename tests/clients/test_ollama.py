@@ -122,7 +122,7 @@ def test_the_life_of_a_custom_model(client: ollama.Client) -> None:
         ("show", {}, 400, "model is required"),
         ("generate", {"prompt": "x"}, 404, "model '' not found"),
         ("create", {"model": "x"}, 400, "neither 'from' or 'files' was specified"),
-        ("pull", {"model": "x"}, 501, "manage.py models import"),
+        ("push", {"model": "x"}, 501, "manage.py models import"),
         ("generate", {"model": MODEL, "prompt": "x", "format": 3}, 400, "invalid format"),
         ("generate", {"model": MODEL, "prompt": "x", "keep_alive": "5"}, 400, "invalid duration"),
         (
