@@ -144,7 +144,7 @@ def _link(path: Path, hashed: os.stat_result, digest: str) -> bool:
 
 
 def _copy(source: BinaryIO, size: int, progress: Progress) -> str:
-    with _partial() as (file, part):
+    with partial() as (file, part):
         digest = _transfer(source, file, size, progress)
         file.flush()
         os.fsync(file.fileno())
@@ -156,7 +156,7 @@ def _copy(source: BinaryIO, size: int, progress: Progress) -> str:
 
 
 @contextmanager
-def _partial() -> Iterator[tuple[BinaryIO, Path]]:
+def partial() -> Iterator[tuple[BinaryIO, Path]]:
     """A locked `.part` file, removed unless it was renamed."""
     while True:
         part = disk.folder() / f"{secrets.token_hex(16)}.part"

@@ -15,10 +15,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from django.template.defaultfilters import filesizeformat
 
+from chatsite.engine.quantize import KINDS
 from chatsite.errors import ChatsiteError, ModelMissing
 from chatsite.management import running
 from chatsite.management.job_actions import JobActions
-from models_admin import custom, gguf, modelfile, names, options, store, versions
+from models_admin import custom, gguf, modelfile, names, options, quantize, store, versions
 from models_admin.jobs import asking
 from models_admin.models import ModelName
 
@@ -62,6 +63,11 @@ class Command(BaseCommand):
         creating.add_argument("name", metavar="NAME")
         creating.add_argument("-f", "--file", type=Path, required=True, metavar="MODELFILE")
 
+        quantizing = actions.add_parser("quantize", help="make a model with smaller weights")
+        quantizing.add_argument("name", metavar="NAME")
+        quantizing.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
+        quantizing.add_argument("--name", dest="target", required=True, metavar="NEW")
+
         actions.add_parser("ps", help="list the models that are loaded")
         for action, words in (("load", "load a model now"), ("unload", "let an idle model go")):
             actions.add_parser(action, help=words).add_argument("name", metavar="NAME")
@@ -88,6 +94,7 @@ class Command(BaseCommand):
             "pull": self._pull,
             "show": self._show,
             "create": self._create,
+            "quantize": self._quantize,
             "ps": self._running,
             "load": self._load,
             "unload": self._unload,
@@ -144,6 +151,13 @@ class Command(BaseCommand):
             raise CommandError(f"{file} can't be read: {error.strerror}.") from error
         model = custom.create(name, text)
         self.stdout.write(f"{model} is made from {custom.of(model).parent}.")
+
+    def _quantize(self, *, name: str, kind: str, target: str, **_options: Any) -> None:
+        model, sizes = quantize.make(
+            _require(name), kind.upper(), target, _ProgressLine("Quantized"), lambda: False
+        )
+        before, after = filesizeformat(sizes.before), filesizeformat(sizes.after)
+        self.stdout.write(f"{model} is installed: {model.version}, {before} became {after}.")
 
     def _pull(self, *, name: str, target: str | None, detach: bool, **_options: Any) -> None:
         job, new = asking.download(name, target or "")
@@ -224,7 +238,8 @@ _PARTS: dict[str, Callable[[ModelName], str]] = {
 class _ProgressLine:
     """Per cent on a terminal, on one line; nothing elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, done: str = "Reading") -> None:
+        self._word = done
         self._shown = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
@@ -233,7 +248,7 @@ class _ProgressLine:
             return
         self._shown = now
         end = "\n" if done == total else ""
-        sys.stderr.write(f"\rReading {done * 100 // total} % of {filesizeformat(total)}{end}")
+        sys.stderr.write(f"\r{self._word} {done * 100 // total} % of {filesizeformat(total)}{end}")
         sys.stderr.flush()
 
 

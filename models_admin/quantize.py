@@ -1,0 +1,176 @@
+"""A model with smaller weights made from another one, in a child process."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+from django.utils.translation import gettext_lazy as _
+
+from chatsite.engine import spawn
+from chatsite.engine.quantize import KINDS
+from chatsite.engine.threads import default_threads
+from chatsite.errors import ChatsiteError
+from models_admin import disk, gguf, names, store, versions
+from models_admin.models import ModelName
+
+Progress = Callable[[int, int], None]
+Cancelled = Callable[[], bool]
+
+_POLL_SECONDS: Final = 0.25
+
+
+class QuantizeRefused(ChatsiteError):
+    code = "quantize_refused"
+    status = 400
+    message = _("This model can't be quantized.")
+
+
+class QuantizeCancelled(ChatsiteError):
+    code = "cancelled"
+    status = 409
+    message = _("The quantization was cancelled.")
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """Bytes of the weights."""
+
+    before: int
+    after: int
+
+
+def estimate(source: Path, kind: str) -> Sizes:
+    """What it would give, within seconds. Raises `QuantizeRefused`."""
+    before = _weights(source)
+    command = _command(source, source.with_name("unused"), kind, "--dry")
+    return Sizes(before, _run(command, lambda done: None, lambda: False))
+
+
+def quantize(
+    source: Path, target: Path, kind: str, progress: Progress, cancelled: Cancelled
+) -> Sizes:
+    """Writes ``target``, whatever is there, as ``kind`` (one of `KINDS`). ``progress`` is called
+    with bytes of the source that are done and bytes in all, ``cancelled`` four times a second;
+    both in the caller's thread. What either raises ends the work, too.
+
+    Raises `QuantizeRefused`, `QuantizeCancelled` or `DiskFull`; no target is left then.
+    """
+    sizes = estimate(source, kind)
+    disk.require_space(sizes.after)
+    progress(0, sizes.before)
+    done = False
+    try:
+        after = _run(
+            _command(source, target, kind),
+            lambda so_far: progress(min(so_far, sizes.before), sizes.before),
+            cancelled,
+        )
+        done = True
+    finally:
+        if not done:
+            target.unlink(missing_ok=True)
+    progress(sizes.before, sizes.before)
+    return Sizes(sizes.before, after)
+
+
+def make(
+    model: ModelName, kind: str, name: str, progress: Progress, cancelled: Cancelled
+) -> tuple[ModelName, Sizes]:
+    """``name`` becomes ``model`` with weights of ``kind``, and its configuration. Raises what
+    `quantize` and `store.import_file` raise."""
+    written = names.normalise(name)
+    with store.partial() as (_file, path):
+        sizes = quantize(model.version.path, path, kind, progress, cancelled)
+        made = store.import_file(path, written, move=True)
+    if model.configuration:
+        made = versions.point(made.name, made, model.configuration)
+    return made, sizes
+
+
+def _weights(source: Path) -> int:
+    try:
+        with source.open("rb") as file:
+            header = gguf.check_model(file, source.stat().st_size)
+    except (OSError, gguf.BadGGUF) as error:
+        raise QuantizeRefused(str(error)) from error
+    return sum(tensor.bytes for tensor in header.tensors)
+
+
+def _command(source: Path, target: Path, kind: str, *more: str) -> list[str]:
+    if kind not in KINDS:
+        reason = _("There is no quantization %(kind)r here. Choose one of: %(kinds)s.")
+        raise QuantizeRefused(str(reason) % {"kind": kind, "kinds": ", ".join(KINDS)})
+    paths = ["--source", str(source), "--target", str(target)]
+    threads = ["--threads", str(default_threads())]
+    module = [sys.executable, "-m", "chatsite.engine.quantize", "--name", kind]
+    return [*module, "--kind", kind, *paths, *threads, *more]
+
+
+def _run(command: list[str], on_bytes: Callable[[int], None], cancelled: Cancelled) -> int:
+    """Bytes of the weights that the child tells at its end."""
+    words: list[str] = []
+    with _child(command) as (process, lines):
+        while True:
+            if cancelled():
+                raise QuantizeCancelled
+            try:
+                line = lines.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if line is None:
+                break
+            if not line.startswith("{"):
+                words.append(line)
+                continue
+            told = json.loads(line)
+            if "result" in told:
+                result: int = told["result"]
+            else:
+                on_bytes(told["done"])
+        returncode = process.wait()
+    if returncode == 0:
+        return result
+    last = words[-1].removeprefix("ERROR ") if words else ""
+    how = spawn.exit_reason(returncode)
+    reason = last if returncode > 0 and last else ": ".join(filter(None, [how, last]))
+    raise QuantizeRefused(str(_("The model can't be quantized: %s.")) % reason)
+
+
+@contextmanager
+def _child(
+    command: list[str],
+) -> Iterator[tuple[subprocess.Popen[str], queue.Queue[str | None]]]:
+    """The process, which does not outlive this, and its lines; None when there are no more."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def pump(stream: IO[str]) -> None:
+        for line in stream:
+            lines.put(line.rstrip())
+        lines.put(None)
+
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=spawn.ROOT,
+        env=spawn.environment(),
+    ) as process:
+        assert process.stdout is not None  # noqa: S101
+        reader = threading.Thread(target=pump, args=(process.stdout,), daemon=True)
+        reader.start()
+        try:
+            yield process, lines
+        finally:
+            process.kill()
+            reader.join()
