@@ -19,8 +19,7 @@ from chatsite.engine import spawn
 from chatsite.engine.quantize import KINDS
 from chatsite.engine.threads import default_threads
 from chatsite.errors import ChatsiteError
-from models_admin import disk, gguf, names, store, versions
-from models_admin.models import ModelName
+from models_admin import disk, gguf
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
@@ -79,20 +78,6 @@ def quantize(
             target.unlink(missing_ok=True)
     progress(sizes.before, sizes.before)
     return Sizes(sizes.before, after)
-
-
-def make(
-    model: ModelName, kind: str, name: str, progress: Progress, cancelled: Cancelled
-) -> tuple[ModelName, Sizes]:
-    """``name`` becomes ``model`` with weights of ``kind``, and its configuration. Raises what
-    `quantize` and `store.import_file` raise."""
-    written = names.normalise(name)
-    with store.partial() as (_file, path):
-        sizes = quantize(model.version.path, path, kind, progress, cancelled)
-        made = store.import_file(path, written, move=True)
-    if model.configuration:
-        made = versions.point(made.name, made, model.configuration)
-    return made, sizes
 
 
 def _weights(source: Path) -> int:

@@ -46,8 +46,7 @@ async def pull(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     job = await sync_to_async(ask)()
     if body.stream is not False:
         return await ollama.lines(_told(job))
-    async for last in _told(job):
-        pass
+    last = [told async for told in _told(job)][-1]
     return http.answer(last)
 
 

@@ -7,9 +7,11 @@ from uuid import UUID
 from django.utils.translation import gettext_lazy as _
 
 from chatsite.accounts.models import User
+from chatsite.engine.quantize import KINDS
 from models_admin import bundle, catalogue, inbox, names
 from models_admin.jobs import importing, states
 from models_admin.models import Job, JobKind, ModelName
+from models_admin.quantize import QuantizeRefused
 from models_admin.sources import url
 
 
@@ -55,6 +57,19 @@ def import_upload(id: UUID, name: str, *, by: User) -> tuple[Job, bool]:
         options={"file": upload.name},
         by=by,
     )
+
+
+def quantize(source: str, kind: str, name: str, *, by: User | None = None) -> tuple[Job, bool]:
+    """``name`` becomes the model ``source`` with weights of ``kind`` (one of `KINDS`). Raises
+    `ModelMissing`, `BadModelName`, `QuantizeRefused` and `JobRefused`."""
+    model = catalogue.require(source)
+    kind = kind.upper()
+    if kind not in KINDS:
+        reason = _("There is no quantization %(kind)r here. Choose one of: %(kinds)s.")
+        raise QuantizeRefused(str(reason) % {"kind": kind, "kinds": ", ".join(KINDS)})
+    if names.normalise(name).lower() == model.name.lower():
+        raise states.JobRefused(_("Give the new model another name."))
+    return states.ask(JobKind.QUANTIZE, name, model.name, options={"kind": kind}, by=by)
 
 
 def export(wanted: list[str], *, by: User | None = None) -> tuple[Job, bool]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.utils import translation
 
 from chatsite.errors import ChatsiteError
-from models_admin.jobs import cleaning, download, importing, lines, states
+from models_admin.jobs import cleaning, download, importing, lines, quantizing, states
 from models_admin.jobs.control import Control
 from models_admin.jobs.progress import Progress
 from models_admin.models import Job, JobKind, JobState
@@ -22,6 +22,7 @@ Work = Callable[[Job, Control], None]
 KINDS: Final[Mapping[str, Work]] = {
     JobKind.DOWNLOAD: download.work,
     JobKind.IMPORT: importing.work,
+    JobKind.QUANTIZE: quantizing.work,
     JobKind.EXPORT: importing.export,
 }
 # Failures in a row that brought nothing new before a job is given up, and the pauses in seconds.

@@ -18,6 +18,7 @@ STAGES: Final[dict[str, Promise]] = {
     "fetching": _("downloading"),
     "testing": _("loading it for a test"),
     "installing": _("installing"),
+    "quantizing": _("quantizing"),
     "reading": _("reading"),
     "writing": _("writing"),
 }

@@ -15,12 +15,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from redis.exceptions import RedisError
 
 from chatsite.dispatch.connection import connect
+from chatsite.engine.quantize import KINDS
 from chatsite.errors import ChatsiteError, ModelUnavailable
 from chatsite.inference import commands
 from models_admin import catalogue, dashboard
 from models_admin.jobs import asking, lines, states
 from models_admin.live import access, consumer, snapshot
-from models_admin.models import Job
+from models_admin.models import Job, ModelName
 
 _CHANGES: Final = {"pause": states.pause, "resume": states.resume, "cancel": states.cancel}
 
@@ -35,25 +36,33 @@ def jobs(request: HttpRequest) -> HttpResponse:
     except RedisError:
         found = [snapshot.as_dict(job, None) for job in snapshot.jobs()]
     data = {"jobs": found, "csrf": get_token(request)}
-    values = {"live": data, "may_add": request.user.has_perm("models_admin.add_job")}
+    values = {
+        "live": data,
+        "may_add": request.user.has_perm("models_admin.add_job"),
+        "models": ModelName.objects.order_by("name"),
+        "kinds": KINDS,
+    }
     return render(request, "admin/jobs.html", access.context(request, _("Jobs"), **values))
 
 
 def _ask(request: HttpRequest) -> HttpResponse:
-    """A download, asked for by a form: ``source``, and ``name`` where another is wanted."""
+    """A download, asked for by a form: ``source``, and ``name`` where another is wanted; with a
+    ``kind`` a quantization of ``source``."""
     person = access.person(request)
     if not person.has_perm("models_admin.add_job"):
         return redirect("admin:jobs")
+    source, name = request.POST.get("source", ""), request.POST.get("name", "")
     try:
-        job, new = asking.download(
-            request.POST.get("source", ""), request.POST.get("name", ""), by=person
-        )
+        if kind := request.POST.get("kind", ""):
+            job, new = asking.quantize(source, kind, name, by=person)
+        else:
+            job, new = asking.download(source, name, by=person)
     except ChatsiteError as error:
         messages.error(request, str(error))
     else:
         if new:
             access.record(request, job, job.source, new=True)
-        text = _("Download begun: %s.") if new else _("Under way already: %s.")
+        text = _("Begun: %s.") if new else _("Under way already: %s.")
         messages.success(request, text % job.target)
     return redirect("admin:jobs")
 

@@ -19,7 +19,7 @@ from chatsite.engine.quantize import KINDS
 from chatsite.errors import ChatsiteError, ModelMissing
 from chatsite.management import running
 from chatsite.management.job_actions import JobActions
-from models_admin import custom, gguf, modelfile, names, options, quantize, store, versions
+from models_admin import custom, gguf, modelfile, names, options, store, versions
 from models_admin.jobs import asking
 from models_admin.models import ModelName
 
@@ -153,11 +153,12 @@ class Command(BaseCommand):
         self.stdout.write(f"{model} is made from {custom.of(model).parent}.")
 
     def _quantize(self, *, name: str, kind: str, target: str, **_options: Any) -> None:
-        model, sizes = quantize.make(
-            _require(name), kind.upper(), target, _ProgressLine("Quantized"), lambda: False
+        job, _new = asking.quantize(name, kind, target)
+        JobActions(self.stdout).attend(job)
+        model = _require(job.target)
+        self.stdout.write(
+            f"{model} is installed: {model.version}, {filesizeformat(model.version.size)}."
         )
-        before, after = filesizeformat(sizes.before), filesizeformat(sizes.after)
-        self.stdout.write(f"{model} is installed: {model.version}, {before} became {after}.")
 
     def _pull(self, *, name: str, target: str | None, detach: bool, **_options: Any) -> None:
         job, new = asking.download(name, target or "")
