@@ -24,7 +24,8 @@ def edit(request: HttpRequest) -> HttpResponse:
     """A new custom model, or an old one changed: ``name`` and ``text``, or a ``file``."""
     name, text = request.GET.get("name", ""), ""
     if request.method == "POST":
-        name, text = request.POST.get("name", "").strip(), request.POST.get("text", "")
+        name = request.POST.get("name", "").strip()
+        text = request.POST.get("text", "").replace("\r\n", "\n")
         try:
             if file := request.FILES.get("file"):
                 text = modelfile.decode(file.read(_FILE_BYTES))
