@@ -31,7 +31,12 @@ def scripted_stack(
     starter_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """All real but llama.cpp: the scripted engine backend answers, at once or as it is told."""
-    yield from _run(tmp_path_factory.mktemp("scripted"), starter_model, CHATSITE_BACKEND="scripted")
+    yield from _run(
+        tmp_path_factory.mktemp("scripted"),
+        starter_model,
+        CHATSITE_BACKEND="scripted",
+        CHATSITE_MEMORY_MB="4096",
+    )
 
 
 @pytest.fixture

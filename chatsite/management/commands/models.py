@@ -19,6 +19,7 @@ from chatsite.engine.quantize import KINDS
 from chatsite.errors import ChatsiteError, ModelMissing
 from chatsite.management import running
 from chatsite.management.job_actions import JobActions
+from chatsite.management.memory_actions import MemoryActions
 from models_admin import custom, gguf, modelfile, names, options, store, versions
 from models_admin.jobs import asking
 from models_admin.models import ModelName
@@ -51,6 +52,7 @@ class Command(BaseCommand):
             "--detach", action="store_true", help="leave it to the worker and don't wait"
         )
         JobActions.add_parsers(actions)
+        MemoryActions.add_parsers(actions)
 
         showing = actions.add_parser("show", help="show what a name stands for")
         showing.add_argument("name", metavar="NAME")
@@ -89,6 +91,7 @@ class Command(BaseCommand):
         jobs = JobActions(self.stdout)
         actions: dict[str, Callable[..., None]] = {
             **jobs.handlers(),
+            **MemoryActions(self.stdout).handlers(),
             "list": self._list,
             "import": self._import,
             "pull": self._pull,

@@ -50,6 +50,27 @@ async def test_crashing_requests_and_a_crashing_model(scripted_stack: Stack, coo
         assert (await ended(await client.ask("hello again", model=MODEL)))["state"] == "done"
 
 
+async def test_a_model_that_does_not_fit_is_refused_with_the_figures(
+    scripted_stack: Stack, cookies: str
+) -> None:
+    """It would, with 64 answers at once, take more than the 4 GB of this stack."""
+    scripted_stack.manage("models", "set", MODEL, "--context", "8192", "--slots", "64")
+    try:
+        async with ChatClient(scripted_stack.url, cookies) as client:
+            generation = await ended(await client.ask("hello", model=MODEL))
+            assert generation["state"] == "failed"
+            error = generation["error"]
+            assert error["code"] == "model_does_not_fit"
+            assert (error["room_mb"], error["context"]) == (4096, 8192)
+            # 64 × 8192 tokens of 22.5 KiB, and the rest.
+            assert error["needed_mb"] == pytest.approx(11520 + 260, abs=100)
+            assert "4096 MB" in error["message"]
+    finally:
+        scripted_stack.manage("models", "set", MODEL, "--context", "default", "--slots", "default")
+    async with ChatClient(scripted_stack.url, cookies) as client:
+        assert (await ended(await client.ask("hello", model=MODEL)))["state"] == "done"
+
+
 async def test_a_model_that_never_answers_is_quarantined(
     fresh_scripted_stack: Stack,
 ) -> None:

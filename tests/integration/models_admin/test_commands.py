@@ -56,6 +56,34 @@ def test_the_list_says_what_is_wrong(tiny, capsys):
     assert "not offered; quarantined: signal 11; its file is missing" in out
 
 
+def test_how_a_model_is_held_in_memory(tiny, capsys):
+    models(capsys, "import", tiny, "--name", "tiny")
+    said = models(capsys, "set", "tiny", "--context", 2048, "--keep-alive", "5m", "--pin")
+    assert "context 2048, slots default, keep-alive 300.0, pinned True" in said
+    said = models(capsys, "set", "tiny", "--context", "default", "--keep-alive=-1", "--unpin")
+    assert "context default, slots default, keep-alive -1.0, pinned False" in said
+    for wrong in (
+        ("--slots", "0"),
+        ("--slots", "many"),
+        ("--context", "8"),
+        ("--keep-alive", "5w"),
+    ):
+        with pytest.raises(CommandError):
+            call_command("models", "set", "tiny", wrong)
+    assert ModelName.objects.get().slots is None
+
+
+def test_the_catalogue_says_what_fits(capsys, data_dir, settings):
+    settings.ENV = settings.ENV.model_copy(update={"memory_mb": 8192})
+    lines = models(capsys, "catalogue").splitlines()
+    assert any(line.startswith("smollm2:135m ") and "Fits:" in line for line in lines)
+    assert any(line.startswith("llama3.1:70b ") and "Does not fit" in line for line in lines)
+    rows = {row["source"]: row for row in json.loads(models(capsys, "catalogue", "--json"))}
+    assert rows["qwen2.5:7b"]["size"] == 4683073184
+    assert rows["qwen2.5:7b"]["verdict"] == "fits"
+    assert rows["qwen2.5:14b"]["verdict"] == "none"
+
+
 def test_if_missing_reads_nothing_when_the_name_is_installed(tiny, capsys, monkeypatch):
     models(capsys, "import", tiny, "--name", "tiny", "--if-missing")
     tiny.unlink()
