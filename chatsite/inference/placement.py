@@ -149,9 +149,9 @@ class Placement:
                         "%s gets a context of %s tokens: there is no memory for %s",
                         *(spec.name, option.context, spec.context),
                     )
-                granted = dataclasses.replace(
-                    spec, context=option.context, cache_bytes=min(spec.cache_bytes, spare)
-                )
+                # Half of what is left stays, so that a small model may come beside this one.
+                cache = min(spec.cache_bytes, spare // 2)
+                granted = dataclasses.replace(spec, context=option.context, cache_bytes=cache)
                 runner = ModelRunner(granted, self._effects, option, spec.context, spec.keep_alive)
                 self._runners[spec.digest] = runner
                 return runner

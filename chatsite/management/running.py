@@ -50,13 +50,27 @@ def at_the_site(work: Callable[[Runtime], Awaitable[T]]) -> T:
 
 
 async def loaded(site: Runtime) -> list[str]:
-    """A line per model and host: its state, memory and busy slots."""
-    return [
-        f"{model.name}  {model.state}  {filesizeformat(model.rss_bytes)}  "
-        f"{model.busy} of {model.slots} slots  {host.hostname}"
-        for host in await status.alive(site.redis)
-        for model in host.models
-    ]
+    """A line per model and host: its state, memory, busy slots and context; and one per host."""
+    lines = []
+    for host in await status.alive(site.redis):
+        for model in host.models:
+            line = (
+                f"{model.name}  {model.state}  {filesizeformat(model.rss_bytes)}  "
+                f"{model.busy} of {model.slots} slots  {host.hostname}"
+            )
+            if model.context:
+                line += f"  {model.context} tokens each"
+            if model.wanted_context:
+                line += f" ({model.wanted_context} do not fit memory)"
+            lines.append(f"{line}  {model.reason}".rstrip())
+        if host.memory:
+            lines.append(
+                f"{host.hostname}: {filesizeformat(host.memory.committed)} of "
+                f"{filesizeformat(host.memory.budget)} for models are promised, "
+                f"{filesizeformat(host.memory.available)} of "
+                f"{filesizeformat(host.memory.total)} are free"
+            )
+    return lines
 
 
 async def load(site: Runtime, model: ModelName) -> str:

@@ -138,11 +138,11 @@ async def test_a_smaller_context_is_said(site: Site) -> None:
     assert (found.context, found.wanted_context) == (2048, 4096)
 
 
-async def test_the_cache_gets_what_is_left(site: Site) -> None:
+async def test_the_cache_gets_half_of_what_is_left(site: Site) -> None:
     site.change("a", cache_bytes=10 * SIZE)
     runner = await site.load("a")
     assert runner
-    assert runner.spec.cache_bytes == SIZE
+    assert runner.spec.cache_bytes == SIZE // 2
 
 
 async def test_an_administrator_changes_the_size(site: Site) -> None:
