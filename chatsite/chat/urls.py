@@ -15,5 +15,6 @@ urlpatterns = [
     path("chat/organise/", organise_views.organise, name="organise"),
     path("chat/folders/", organise_views.folders, name="folders"),
     path("chat/folders/<uuid:id>/", organise_views.folder, name="folder"),
+    path("chat/conversations/<uuid:id>/messages/", views.messages, name="messages"),
     path("chat/models/", views.models, name="models"),
 ]

@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
-from chatsite.chat import listing, organise, serialize
+from chatsite.chat import history, listing, organise, serialize
 from chatsite.chat.attachments import store
 from chatsite.chat.hints import conversation_changed
 from chatsite.chat.http import decoded, json_api, person
@@ -107,6 +107,17 @@ async def conversation(request: HttpRequest, user: User, id: uuid.UUID) -> HttpR
 
 @require_GET
 @json_api
+async def messages(request: HttpRequest, user: User, id: uuid.UUID) -> HttpResponse:
+    """The messages of a branch up to the one that ``until`` names."""
+    try:
+        until = uuid.UUID(request.GET.get("until", ""))
+    except ValueError as error:
+        raise BadRequest(reason=str(error)) from error
+    return JsonResponse(await sync_to_async(lambda: history.until(_owned(user, id), until))())
+
+
+@require_GET
+@json_api
 async def models(request: HttpRequest, user: User) -> HttpResponse:
     return JsonResponse(await _models())
 
@@ -135,13 +146,7 @@ def _owned(user: User, id: uuid.UUID) -> Conversation:
 
 
 def _conversation(user: User, id: uuid.UUID) -> dict[str, Any]:
-    found = _owned(user, id)
-    messages = found.messages.select_related("generation").order_by("created_at", "id")
-    messages = messages.prefetch_related(store.GIVEN)
-    return {
-        "conversation": serialize.conversation(found),
-        "messages": [serialize.message(message) for message in messages],
-    }
+    return history.opening(_owned(user, id))
 
 
 def _change(user: User, id: uuid.UUID, changes: Changes) -> dict[str, Any]:

@@ -33,8 +33,14 @@ async function colour(blocks) {
     const code = block.querySelector("code");
     if (code) {
       highlight(code, block.getAttribute("data-language") ?? "");
+      await breath();
     }
   }
+}
+
+/** Lets the browser draw a frame, if it is time for one. */
+function breath() {
+  return new Promise((resolve) => setTimeout(resolve));
 }
 
 /** @type {typeof import("./formulas.js") | null} */

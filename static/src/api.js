@@ -22,11 +22,20 @@ export class Api {
 
   /**
    * @param {string} id
-   * @returns {Promise<{conversation: import("./thread.js").Conversation,
-   *   messages: import("./thread.js").Message[]}>}
+   * @returns {Promise<import("./thread.js").Opening>}
    */
   conversation(id) {
     return this.#json("GET", `conversations/${id}/`);
+  }
+
+  /**
+   * Messages of a branch, the last of which is `until`.
+   * @param {string} id of the conversation
+   * @param {string} until
+   * @returns {Promise<{messages: import("./thread.js").Message[]}>}
+   */
+  messages(id, until) {
+    return this.#json("GET", `conversations/${id}/messages/?until=${until}`);
   }
 
   /**

@@ -41,9 +41,11 @@ const models = new ModelChoice(byId("model"), () => {
 const follow = new Follow(byId("scroll"), byId("thread"), byId("jump"));
 const messages = new Messages({
   root: byId("thread"),
+  scroller: byId("scroll"),
   chat,
   model: () => models.value,
   newChat: () => go(null),
+  onEarlier: () => markSeen(byId("thread"), chat.thread?.outline() ?? []),
 });
 const uploads = new Uploads(api, () => models.value);
 const files = new Files({
@@ -134,7 +136,7 @@ function lastOf(/** @type {string} */ role) {
 
 function showThread() {
   messages.render();
-  markSeen(byId("thread"), chat.thread?.path() ?? []);
+  markSeen(byId("thread"), chat.thread?.outline() ?? []);
   const begun = Boolean(chat.thread || chat.outgoing || chat.failure || chat.current);
   byId("main").classList.toggle("empty", !begun);
   byId("welcome").hidden = begun;
@@ -185,6 +187,7 @@ chat.addEventListener("created", () => {
 });
 chat.addEventListener("found", (event) => {
   const { detail } = /** @type {CustomEvent} */ (event);
+  messages.reveal(detail);
   const turn = document.querySelector(`#thread [data-message="${CSS.escape(detail)}"]`);
   if (turn) {
     follow.show(turn);

@@ -4,11 +4,13 @@
  * text), `open` (another conversation is shown) and `status` (of the connection).
  */
 import { CommandError, Connection } from "./connection.js";
+import { Later } from "./later.js";
 import { Streams } from "./streams.js";
-import { Thread, isOpen } from "./thread.js";
+import { Threads } from "./threads.js";
 
 /**
  * @typedef {import("./thread.js").Conversation} Conversation
+ * @typedef {import("./thread.js").Thread} Thread
  * @typedef {import("./thread.js").Message} Message
  * @typedef {import("./connection.js").CommandError} Refusal
  * @typedef {{content: string}} Outgoing a message that the server has not accepted yet
@@ -17,8 +19,6 @@ import { Thread, isOpen } from "./thread.js";
 const NEW = "new";
 
 export class Chat extends EventTarget {
-  /** @type {Map<string, Thread>} */
-  #threads = new Map();
   /** @type {Map<string, Outgoing>} by conversation or "new" */
   #outgoing = new Map();
   /** @type {string | null} the conversation that is shown */
@@ -43,20 +43,20 @@ export class Chat extends EventTarget {
       onChange: (stream) => this.#emit("stream", stream),
       onEnd: (_stream, message) => this.#ended(message),
     });
+    this.threads = new Threads(api, this.streams);
     this.connection = new Connection({
       url: socketUrl,
       onEvent: (event) => this.#receive(event),
       onOpen: () => this.#connected(),
       onStatus: (status) => this.#emit("status", status),
     });
-    /** @type {Set<string>} */
-    this.refreshes = new Set();
+    this.later = new Later();
     this.connected = false;
   }
 
   /** @returns {Thread | null} */
   get thread() {
-    return this.current === null ? null : (this.#threads.get(this.current) ?? null);
+    return this.current === null ? null : this.threads.get(this.current);
   }
 
   /** @returns {Outgoing | null} */
@@ -72,7 +72,7 @@ export class Chat extends EventTarget {
 
   /**
    * What the page was served with: a conversation, a refusal, or neither.
-   * @param {{conversation: Conversation, messages: Message[]} | null} data
+   * @param {import("./thread.js").Opening | null} data
    * @param {Refusal | null} failure
    */
   begin(data, failure) {
@@ -109,24 +109,13 @@ export class Chat extends EventTarget {
 
   /**
    * Takes in a conversation as an endpoint gives it.
-   * @param {{conversation: Conversation, messages: Message[]}} data
+   * @param {import("./thread.js").Opening} data
    * @param {number} [headVersion] of the thread when it was asked for
    */
-  adopt({ conversation, messages }, headVersion) {
-    const thread = this.#threadOf(conversation.id);
-    thread.merge(messages);
-    if (headVersion === undefined || headVersion === thread.headVersion) {
-      thread.head = conversation.head;
-    }
-    this.conversations.merge([conversation]);
-    for (const { generation, content } of messages) {
-      if (isOpen(generation) && generation) {
-        this.streams.follow(generation.id);
-      } else if (generation) {
-        this.streams.settle(generation.id, content);
-      }
-    }
-    if (conversation.id === this.current) {
+  adopt(data, headVersion) {
+    this.threads.adopt(data, headVersion);
+    this.conversations.merge([data.conversation]);
+    if (data.conversation.id === this.current) {
       this.failure = null;
       this.#emit("thread");
     }
@@ -134,7 +123,7 @@ export class Chat extends EventTarget {
 
   /** @param {string} id */
   async refresh(id) {
-    const version = this.#threads.get(id)?.headVersion ?? 0;
+    const version = this.threads.get(id)?.headVersion ?? 0;
     this.adopt(await this.api.conversation(id), version);
   }
 
@@ -212,10 +201,9 @@ export class Chat extends EventTarget {
    * @param {string} message
    */
   async chooseBranch(message) {
-    const thread = this.thread;
-    const head = thread?.newestLeaf(message);
-    if (thread && head) {
-      thread.choose(head);
+    const { thread } = this;
+    if (thread) {
+      const head = await this.threads.show(thread, message);
       this.#emit("thread");
       await this.api.change(thread.id, { head });
     }
@@ -227,19 +215,16 @@ export class Chat extends EventTarget {
    */
   async reveal(message) {
     const { thread } = this;
-    if (thread?.messages.has(message)) {
-      const shown = thread.path().some(({ id }) => id === message);
-      const choice = shown ? null : this.chooseBranch(message);
-      this.#emit("found", message);
-      await choice;
+    if (!thread?.knows(message)) {
+      return;
     }
-  }
-
-  /** @param {string} id */
-  #threadOf(id) {
-    const thread = this.#threads.get(id) ?? new Thread(id);
-    this.#threads.set(id, thread);
-    return thread;
+    const onBranch = thread.outline().some(({ id }) => id === message);
+    const head = await this.threads.show(thread, message, onBranch ? thread.head : null);
+    this.#emit("thread");
+    this.#emit("found", message);
+    if (!onBranch) {
+      await this.api.change(thread.id, { head });
+    }
   }
 
   /** @param {import("./connection.js").ServerEvent} event */
@@ -261,7 +246,7 @@ export class Chat extends EventTarget {
   /** @param {import("./connection.js").ServerEvent} event */
   #accepted({ conversation, user_message, assistant_message }) {
     this.streams.follow(assistant_message.generation.id, true);
-    const thread = this.#threadOf(conversation.id);
+    const thread = this.threads.of(conversation.id);
     thread.merge(user_message ? [user_message, assistant_message] : [assistant_message]);
     thread.choose(assistant_message.id);
     this.#outgoing.delete(conversation.id);
@@ -271,7 +256,7 @@ export class Chat extends EventTarget {
 
   /** @param {Message} message */
   #ended(message) {
-    this.#threads.get(message.conversation)?.merge([message]);
+    this.threads.get(message.conversation)?.merge([message]);
     if (message.conversation === this.current) {
       this.#emit("thread");
     }
@@ -294,30 +279,15 @@ export class Chat extends EventTarget {
   #hint(id, what) {
     if (what === "deleted" && id !== null) {
       this.conversations.forget(id);
-      this.#threads.delete(id);
+      this.threads.forget(id);
       if (id === this.current) {
         this.#emit("gone");
       }
       return;
     }
-    this.#later("list", () => this.conversations.refresh());
+    this.later.run("list", () => this.conversations.refresh());
     if (id !== null && id === this.current) {
-      this.#later(id, () => this.refresh(id));
-    }
-  }
-
-  /**
-   * Several hints in a row are one request; one that fails is repeated by the next hint.
-   * @param {string} key
-   * @param {() => Promise<void>} work
-   */
-  #later(key, work) {
-    if (!this.refreshes.has(key)) {
-      this.refreshes.add(key);
-      setTimeout(() => {
-        this.refreshes.delete(key);
-        work().catch(() => {});
-      }, 120);
+      this.later.run(id, () => this.refresh(id));
     }
   }
 

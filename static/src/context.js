@@ -9,7 +9,7 @@
  * @property {number} message
  * @property {boolean} estimated
  *
- * @typedef {import("./thread.js").Message} Message
+ * @typedef {import("./thread.js").Step} Step
  */
 
 /** An answer needs this share of the context to be worth beginning. */
@@ -33,7 +33,7 @@ export function reckon(figures) {
  * The first message that the model saw when it wrote the last answer of the branch; null when it
  * saw all. It counts as the server builds a prompt: messages without text are not there, and
  * neighbours of one role are one.
- * @param {Message[]} path
+ * @param {Step[]} path
  * @returns {string | null}
  */
 export function firstSeen(path) {

@@ -5,7 +5,7 @@ import { gettext } from "./i18n.js";
 
 /**
  * @param {HTMLElement} root of the thread; its turns name their messages (`data-message`)
- * @param {import("./thread.js").Message[]} path
+ * @param {import("./thread.js").Step[]} path
  */
 export function markSeen(root, path) {
   const id = firstSeen(path);

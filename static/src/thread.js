@@ -1,5 +1,6 @@
 /**
- * The messages of one conversation as a tree, and the branch that is shown: pure.
+ * The messages of one conversation as a tree, and the branch that is shown: pure. The tree is
+ * known as a whole; of the messages, those that were looked at.
  *
  * @typedef {object} Generation
  * @property {string} id
@@ -23,6 +24,10 @@
  * @property {import("./files.js").Attachment[]} attachments
  * @property {string} created_at
  * @property {Generation | null} generation
+ *
+ * @typedef {Pick<Message, "id" | "role" | "content" | "generation" | "attachments">} Step
+ * @typedef {[id: string, parent: number, kind: number][]} Tree see the server's `history.py`
+ * @typedef {{conversation: Conversation, tree: Tree, messages: Message[]}} Opening
  *
  * @typedef {object} Conversation
  * @property {string} id
@@ -54,7 +59,13 @@ function isOlder(news, known) {
   return isOpen(news) && !isOpen(known);
 }
 
+const ROLES = /** @type {const} */ (["user", "assistant", "system"]);
+const EMPTY = 4;
+
 export class Thread {
+  /** @type {Map<string, {parent: string | null, role: Message["role"], empty: boolean}>} */
+  #nodes = new Map();
+
   /** @param {string} id of the conversation */
   constructor(id) {
     this.id = id;
@@ -66,6 +77,22 @@ export class Thread {
     this.head = null;
     /** Rises with each choice made here, so that an older answer of the server can't undo it. */
     this.headVersion = 0;
+  }
+
+  /**
+   * Takes in the tree as the server has it. What it lacks was made here a moment ago.
+   * @param {Tree} tree
+   */
+  grow(tree) {
+    const own = [...this.#nodes];
+    this.#nodes.clear();
+    this.children.clear();
+    for (const [id, parent, kind] of tree) {
+      this.#add(id, tree[parent]?.[0] ?? null, ROLES[kind % EMPTY], kind >= EMPTY);
+    }
+    for (const [id, { parent, role, empty }] of own) {
+      this.#add(id, parent, role, empty);
+    }
   }
 
   /**
@@ -83,13 +110,28 @@ export class Thread {
         continue;
       }
       this.messages.set(message.id, message);
-      if (!known) {
-        const siblings = this.children.get(message.parent) ?? [];
-        siblings.push(message.id);
-        siblings.sort((a, b) => this.#order(a, b));
-        this.children.set(message.parent, siblings);
-      }
+      const empty = message.content === "" && message.attachments.length === 0;
+      this.#add(message.id, message.parent, message.role, empty);
     }
+  }
+
+  /**
+   * @param {string} id
+   * @param {string | null} parent
+   * @param {Message["role"]} role
+   * @param {boolean} empty
+   */
+  #add(id, parent, role, empty) {
+    const known = this.#nodes.get(id);
+    this.#nodes.set(id, { parent, role, empty });
+    if (!known) {
+      this.children.set(parent, [...(this.children.get(parent) ?? []), id]);
+    }
+  }
+
+  /** @param {string} id */
+  knows(id) {
+    return this.#nodes.has(id);
   }
 
   /**
@@ -100,19 +142,53 @@ export class Thread {
     this.headVersion += 1;
   }
 
-  /** The shown branch, first message first. @returns {Message[]} */
-  path() {
-    const path = [];
-    let id = this.head && this.messages.has(this.head) ? this.head : this.newestLeaf(null);
+  /**
+   * Ids of a whole branch, the first message's first.
+   * @param {string | null} head
+   */
+  #branch(head) {
+    const ids = [];
+    let id = head && this.#nodes.has(head) ? head : this.newestLeaf(null);
     while (id) {
-      const message = this.messages.get(id);
-      if (!message) {
-        break;
-      }
-      path.push(message);
-      id = message.parent;
+      ids.push(id);
+      id = this.#nodes.get(id)?.parent ?? null;
     }
-    return path.reverse();
+    return ids.reverse();
+  }
+
+  /**
+   * The end of a branch, as far up as its messages are here.
+   * @param {string | null} [head] of another branch than the shown one
+   * @returns {Message[]}
+   */
+  path(head = this.head) {
+    const branch = this.#branch(head);
+    const from = branch.findLastIndex((id) => !this.messages.has(id)) + 1;
+    return branch.slice(from).flatMap((id) => this.messages.get(id) ?? []);
+  }
+
+  /**
+   * The last message of a branch that is not here; null when all are.
+   * @param {string | null} [head] of another branch than the shown one
+   */
+  missing(head = this.head) {
+    return this.#branch(head).findLast((id) => !this.messages.has(id)) ?? null;
+  }
+
+  /**
+   * The whole branch, with messages that are not here told by their place alone.
+   * @returns {Step[]}
+   */
+  outline() {
+    return this.#branch(this.head).map((id) => {
+      const { role, empty } = /** @type {{role: Message["role"], empty: boolean}} */ (
+        this.#nodes.get(id)
+      );
+      const known = this.messages.get(id);
+      return (
+        known ?? { id, role, content: empty ? "" : "\u2026", generation: null, attachments: [] }
+      );
+    });
   }
 
   /**
@@ -120,7 +196,7 @@ export class Thread {
    * @param {string} id
    */
   siblings(id) {
-    return this.children.get(this.messages.get(id)?.parent ?? null) ?? [];
+    return this.children.get(this.#nodes.get(id)?.parent ?? null) ?? [];
   }
 
   /**
@@ -141,14 +217,5 @@ export class Thread {
   /** The open answer of the shown branch, if there is one. */
   openMessage() {
     return this.path().findLast((message) => isOpen(message.generation)) ?? null;
-  }
-
-  /**
-   * @param {string} a
-   * @param {string} b
-   */
-  #order(a, b) {
-    const [x, y] = [this.messages.get(a), this.messages.get(b)];
-    return Date.parse(x?.created_at ?? "") - Date.parse(y?.created_at ?? "");
   }
 }

@@ -21,6 +21,8 @@ export class Turn {
     this.actions = h("div", { className: "actions" });
     this.branches = h("div", { className: "branches", hidden: true });
     this.problem = this.#problem;
+    /** What it was told of its place in the tree. */
+    this.key = "";
     /** @type {Message | null} */
     this.message = null;
   }
@@ -47,7 +49,11 @@ export class Turn {
     this.branches.hidden = siblings.length < 2;
     const at = siblings.indexOf(id);
     /** @param {number} to */
-    const go = (to) => () => this.attempt(this.chat.chooseBranch(siblings[to]));
+    const go = (to) => async () => {
+      if (await this.attempt(this.chat.chooseBranch(siblings[to]))) {
+        focusBranches(siblings[to], to > at);
+      }
+    };
     const previous = iconButton("left", gettext("Previous version"), go(at - 1));
     const next = iconButton("right", gettext("Next version"), go(at + 1));
     previous.disabled = at === 0;
@@ -56,6 +62,20 @@ export class Turn {
     const text = h("span", {}, `${at + 1}/${siblings.length}`);
     text.title = fill(gettext("Version {place} of {count}"), place);
     this.branches.replaceChildren(previous, text, next);
+  }
+}
+
+/**
+ * The buttons between versions belong to a version: its turn has come in place of the other's.
+ * @param {string} id
+ * @param {boolean} forwards
+ */
+function focusBranches(id, forwards) {
+  const turn = document.querySelector(`.turn[data-message="${CSS.escape(id)}"]`);
+  const buttons = [...(turn?.querySelectorAll(".branches button:not(:disabled)") ?? [])];
+  const button = buttons.at(forwards ? -1 : 0);
+  if (button instanceof HTMLElement) {
+    button.focus({ preventScroll: true });
   }
 }
 

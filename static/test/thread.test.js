@@ -7,6 +7,7 @@ const message = (id, parent, role = "user", state = null) => ({
   id,
   parent,
   role,
+  attachments: [],
   content: id,
   created_at: new Date((clock += 1000)).toISOString(),
   generation: state && { id: `g-${id}`, state },
@@ -81,4 +82,53 @@ test("merging the same messages again changes nothing", () => {
   const thread = branched();
   thread.merge([...thread.messages.values()]);
   assert.deepEqual(thread.siblings("a1"), ["a1", "a2"]);
+});
+
+/** A branch of n1 … n6 with an alternative to n5, of which only the tree is known. */
+function long() {
+  const thread = new Thread("c");
+  const tree = [1, 2, 3, 4, 5, 6].map((number) => [`n${number}`, number - 2, number % 2 ? 0 : 1]);
+  tree.push(["n5b", 3, 0], ["n6b", 6, 5]);
+  thread.grow(tree);
+  thread.head = "n6";
+  return thread;
+}
+const made = (id, parent) => message(id, parent, "user");
+
+test("of a long branch only its end is here, up to the first gap", () => {
+  const thread = long();
+  assert.deepEqual(thread.path(), []);
+  assert.equal(thread.missing(), "n6");
+  thread.merge([made("n6", "n5"), made("n5", "n4"), made("n3", "n2")]);
+  assert.deepEqual(ids(thread.path()), ["n5", "n6"]);
+  assert.equal(thread.missing(), "n4");
+  thread.merge([made("n4", "n3"), made("n2", "n1"), made("n1", null)]);
+  assert.deepEqual(ids(thread.path()), ["n1", "n2", "n3", "n4", "n5", "n6"]);
+  assert.equal(thread.missing(), null);
+  assert.equal(thread.missing("n6b"), "n6b");
+});
+
+test("alternatives that are not here can be chosen all the same", () => {
+  const thread = long();
+  assert.deepEqual(thread.siblings("n5"), ["n5", "n5b"]);
+  assert.equal(thread.newestLeaf("n5b"), "n6b");
+});
+
+test("the outline knows roles and emptiness of all", () => {
+  const thread = long();
+  thread.head = "n6b";
+  const outline = thread.outline().map(({ role, content }) => [role, content !== ""]);
+  assert.deepEqual(outline.slice(-2), [
+    ["user", true],
+    ["assistant", false],
+  ]);
+});
+
+test("a tree that is older than what was made here loses nothing", () => {
+  const thread = long();
+  thread.merge([made("n7", "n6")]);
+  thread.grow([["n1", -1, 0]]);
+  thread.head = "n7";
+  assert.equal(thread.outline().length, 7);
+  assert.deepEqual(thread.siblings("n5"), ["n5", "n5b"]);
 });

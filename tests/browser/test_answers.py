@@ -77,11 +77,11 @@ def assert_harmless(answers: Locator) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("first", range(0, len(HOSTILE), 15))
+@pytest.mark.parametrize("first", range(0, len(HOSTILE), 10))
 def test_sixty_hostile_texts_do_nothing(
     watched: Page, stack: Stack, person: str, first: int
 ) -> None:
-    texts = HOSTILE[first : first + 15]
+    texts = HOSTILE[first : first + 10]
     watched.goto(f"/c/{conversation(stack, person, texts)}/")
     answers = watched.get_by_role("article")
     expect(answers).to_have_count(len(texts))
@@ -277,3 +277,41 @@ def test_a_selection_is_quoted(page: Page) -> None:
     expect(box(page)).to_have_value("Before\n\n> Some bold claim.\n\n")
     expect(box(page)).to_be_focused()
     expect(quote).to_be_hidden()
+
+
+# Goes to the first drawn message again and again; how far each moved when others came above it.
+SCROLL_UP = """async (scroll, rounds) => {
+  const frame = () => new Promise(requestAnimationFrame);
+  const moved = [];
+  for (let round = 0; round < rounds; round += 1) {
+    const count = document.querySelectorAll('article').length;
+    const first = document.querySelector('.turn');
+    scroll.scrollTop += first.getBoundingClientRect().top - scroll.getBoundingClientRect().top - 50;
+    const before = first.getBoundingClientRect().top;
+    while (document.querySelectorAll('article').length === count) await frame();
+    await frame();
+    moved.push(first.getBoundingClientRect().top - before);
+  }
+  return moved;
+}"""
+
+
+def test_a_long_conversation_is_drawn_as_far_as_one_scrolls(
+    page: Page, stack: Stack, person: str
+) -> None:
+    answers = [f"Answer {number}.\n\n" + "Some words. " * 60 for number in range(500)]
+    id = conversation(stack, person, answers)
+    page.goto(f"/c/{id}/")
+    articles = page.get_by_role("article")
+    expect(articles.last).to_contain_text("Answer 499.")
+    assert articles.count() < 40
+    scroll = page.locator("#scroll")
+    moved: list[float] = scroll.evaluate(SCROLL_UP, 12)
+    assert max(map(abs, moved)) < 2, moved
+    assert articles.count() > 45
+    page.get_by_role("button", name="Jump to latest").click()
+    expect(articles.last).to_be_in_viewport()
+    page.reload()
+    expect(articles.last).to_contain_text("Answer 499.")
+    scroll.evaluate("node => node.scrollTop = 0")
+    expect(articles.filter(has_text="Answer 488.")).to_have_count(1)

@@ -11,9 +11,10 @@ from django.test import Client
 from redis.asyncio import Redis
 
 from chatsite.accounts.models import User
-from chatsite.chat import turns
+from chatsite.chat import history, turns
 from chatsite.chat.models import Conversation, Generation, GenerationState
-from chatsite.chat.protocol import Send
+from chatsite.chat.protocol import Regenerate, Send
+from tests.support import conversations
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +132,47 @@ def test_the_list_goes_on_where_the_page_before_ended(alice: User) -> None:
     assert len(set(seen)) == 120
     for bad in ("x", "x,y", f"2026-01-01,{uuid.uuid4()}x"):
         assert client.get("/chat/conversations/", {"before": bad}).status_code == 400
+
+
+def test_a_long_conversation_comes_in_pages(
+    alice: User, bob: User, django_assert_max_num_queries: Any
+) -> None:
+    id = conversations.write("alice", [f"Answer {number}" for number in range(500)])
+    address = f"/chat/conversations/{id}/"
+    client = signed_in(alice)
+    with django_assert_max_num_queries(8):
+        data = client.get(address).json()
+    assert len(data["tree"]) == 1000
+    assert data["tree"][0][1:] == [-1, 0]
+    assert data["tree"][999][1:] == [998, 1]
+    seen = data["messages"]
+    assert seen[-1]["content"] == "Answer 499"
+    assert len(seen) == history.PAGE
+    while (parent := seen[0]["parent"]) is not None:
+        more = client.get(f"{address}messages/", {"until": parent}).json()["messages"]
+        assert more[-1]["id"] == parent
+        seen = more + seen
+    assert [message["id"] for message in seen] == [node for node, _, _ in data["tree"]]
+    assert client.get(f"{address}messages/", {"until": str(uuid.uuid4())}).status_code == 404
+    assert client.get(f"{address}messages/", {"until": "x"}).status_code == 400
+    other = signed_in(bob).get(f"{address}messages/", {"until": seen[0]["id"]})
+    assert other.status_code == 404
+
+
+def test_what_comes_is_the_branch_that_was_shown_last(alice: User, model: str) -> None:
+    first = turns.make(alice, Send("1", "one", model))
+    Generation.objects.update(state=GenerationState.DONE)
+    again = turns.make(alice, Regenerate("2", str(first.answer.pk), model))
+    Conversation.objects.update(head=first.answer)
+    address = f"/chat/conversations/{first.conversation.pk}/"
+    data = signed_in(alice).get(address).json()
+    question = str(first.user_message.pk) if first.user_message else ""
+    assert [m["id"] for m in data["messages"]] == [question, str(first.answer.pk)]
+    assert data["tree"] == [
+        [question, -1, 0],
+        [str(first.answer.pk), 0, 5],
+        [str(again.answer.pk), 0, 5],
+    ]
+    Conversation.objects.update(head=None)
+    newest = signed_in(alice).get(address).json()["messages"]
+    assert newest[-1]["id"] == str(again.answer.pk)
