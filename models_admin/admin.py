@@ -14,6 +14,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from chatsite.chat.assistants import admin as assistants
 from chatsite.chat.models import Generation
 from chatsite.errors import ChatsiteError
 from models_admin import catalogue, names, people, updates, versions
@@ -23,6 +24,7 @@ from models_admin.models import ModelName, ModelVersion
 from models_admin.site import site
 
 people.register(site)
+assistants.register(site)
 
 
 class ModelNameForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -56,11 +56,12 @@ def require(name: str) -> ModelName:
 
 
 def offered() -> list[dict[str, Any]]:
-    """The models that people can choose now, in order of their names: ``{name, size}`` each,
-    the size in bytes."""
+    """The models that people can choose now, in order of their names: ``{name, size, custom}``
+    each, the size in bytes; a custom one has a configuration of its own."""
     found = ModelName.objects.filter(enabled=True, version__quarantined="").order_by("name")
     return [
-        {"name": name, "size": size} for name, size in found.values_list("name", "version__size")
+        {"name": name, "size": size, "custom": bool(configuration)}
+        for name, size, configuration in found.values_list("name", "version__size", "configuration")
     ]
 
 

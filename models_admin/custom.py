@@ -28,6 +28,15 @@ class Configuration(msgspec.Struct, frozen=True, omit_defaults=True):
     licenses: tuple[str, ...] = ()
 
 
+class Preset(msgspec.Struct, frozen=True):
+    """What an assistant puts in place of its model's own. ``administered``: its instructions are
+    an administrator's, and not those of somebody for themselves."""
+
+    system: str = ""
+    parameters: dict[str, Any] = {}
+    administered: bool = False
+
+
 class Request(msgspec.Struct, frozen=True):
     """What the engine is asked; see `engine.messages.Generate`."""
 
@@ -53,23 +62,28 @@ def apply(
     *,
     system: str = "",
     prompt: PromptOptions | None = None,
+    preset: Preset | None = None,
 ) -> Request:
     """``said`` holds the fields of `SamplingParams` that the request itself sets; ``system`` is
     for models without one of their own. A request that begins with a system message keeps it
-    in place of the model's."""
+    in place of the preset's and the model's."""
     prompt = prompt or PromptOptions()
-    params = msgspec.convert({**options.sampling(configuration.parameters), **said}, SamplingParams)
+    preset = preset or Preset()
+    parameters = {**configuration.parameters, **preset.parameters}
+    params = msgspec.convert({**options.sampling(parameters), **said}, SamplingParams)
     if prompt.raw is not None:
         return Request((), params, prompt)
     own = 0
     while own < len(messages) and messages[own].role == "system":
         own += 1
     head = list(messages[:own])
-    system = configuration.system or system
+    system = preset.system or configuration.system or system
     if system and not own:
         head = [ChatMessage("system", system)]
     head += [ChatMessage(role, text) for role, text in configuration.messages]  # type: ignore[arg-type]
-    administered = 0 if own else len(head)
+    # Only an administrator's words may be shared between people in the engine's cache.
+    theirs = bool(own) or (bool(preset.system) and not preset.administered)
+    administered = 0 if theirs else len(head)
     rest = list(messages[own:])
     if head and rest and head[-1].role == rest[0].role and rest[0].role != "tool":
         # Many templates refuse two messages of one role in a row.

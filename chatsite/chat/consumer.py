@@ -239,7 +239,11 @@ class _Answering:
 
 @sync_to_async
 def _ended(user: User, generation: str, cursor: int, language: str) -> p.Ended:
-    message = Message.objects.of(user).select_related("generation").get(generation__pk=generation)
+    message = (
+        Message.objects.of(user)
+        .select_related("generation__assistant")
+        .get(generation__pk=generation)
+    )
     state: Any = message.generation.state
     with translation.override(language):
         return p.Ended(generation, state, cursor, serialize.message(message))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
 from chatsite.chat import prompt
+from chatsite.chat.assistants import store as assistants
 from chatsite.chat.attachments import store
 from chatsite.chat.models import Message
 from chatsite.chat.protocol import Measure, Measured
@@ -52,9 +53,12 @@ class _Seen(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class _Asked:
+    """``instructions`` messages of the request come before what was said."""
+
     digest: str
-    request: custom.Request | None
-    documents: dict[str, str]
+    request: custom.Request | None = None
+    instructions: int = 0
+    documents: dict[str, str] = field(default_factory=dict)
 
 
 async def measure(runtime: Runtime, user: User, command: Measure) -> Measured:
@@ -75,9 +79,10 @@ async def count(runtime: Runtime, user: User, model: str, text: str) -> int | No
 
 
 def _asked(user: User, command: Measure) -> _Asked:
-    model = catalogue.find(command.model)
+    assistant = assistants.find(user, command.assistant)
+    model = catalogue.find(assistant.model if assistant else command.model)
     if not command.branch:
-        return _Asked(model.version.digest, None, {})
+        return _Asked(model.version.digest)
     before: tuple[m.ChatMessage, ...] = ()
     if command.conversation and command.parent:
         leaf = Message.objects.of(user).filter(
@@ -92,9 +97,11 @@ def _asked(user: User, command: Measure) -> _Asked:
         (*before, m.ChatMessage("user", _PLACE)),
         {},
         system=settings.ENV.system_prompt,
+        preset=assistants.preset(assistant),
     )
     documents = {str(one.pk): store.as_text(one) for one in store.take(user, command.attachments)}
-    return _Asked(model.version.digest, request, documents)
+    instructions = max(0, len(request.messages) - len(before) - 1)
+    return _Asked(model.version.digest, request, instructions, documents)
 
 
 async def _measured(redis: Redis, asked: _Asked, command: Measure) -> Measured:
@@ -104,7 +111,7 @@ async def _measured(redis: Redis, asked: _Asked, command: Measure) -> Measured:
         uuid.uuid4().hex,
         request.messages if request else (),
         request.options if request else m.PromptOptions(),
-        (command.content, _PLACE, *asked.documents.values()),
+        (command.content, _PLACE, *_instructions(asked), *asked.documents.values()),
     )
     answer = await measuring.ask(redis, hosts, asked.digest, frame)
     known = [
@@ -118,15 +125,23 @@ async def _measured(redis: Redis, asked: _Asked, command: Measure) -> Measured:
         context = known[0] if known else seen.context or settings.ENV.context
         return _estimate(asked, command, seen, context)
     context = known[0]
-    message, place, *attached = answer.texts
+    message, place, *others = answer.texts
     if request is None:
         return Measured(command.id, context, message, estimated=False)
     await _learn(redis, asked.digest, request.messages, answer.prompt, context)
     before = max(0, answer.prompt - place)
-    has_history = len(request.messages) > request.options.administered + 1
-    system = answer.head if has_history else before
+    own, attached = others[: asked.instructions], others[asked.instructions :]
+    # The head has the instructions in it only where they are an administrator's.
+    system = answer.head + (0 if request.options.administered else sum(own))
+    if len(request.messages) == asked.instructions + 1:
+        system = before
     attachments = dict(zip(asked.documents, attached, strict=True))
     return Measured(command.id, context, message, False, system, before - system, attachments)
+
+
+def _instructions(asked: _Asked) -> list[str]:
+    messages = asked.request.messages if asked.request else ()
+    return [message.content for message in messages[: asked.instructions]]
 
 
 def _estimate(asked: _Asked, command: Measure, seen: _Seen, context: int) -> Measured:
@@ -138,7 +153,7 @@ def _estimate(asked: _Asked, command: Measure, seen: _Seen, context: int) -> Mea
         return Measured(command.id, context, message, estimated=True)
     *before, _ = asked.request.messages
     counts = [tokens(one.content) + _FRAME for one in before]
-    own = asked.request.options.administered
+    own = asked.instructions
     attachments = {id: tokens(text) for id, text in asked.documents.items()}
     system, history = sum(counts[:own]), sum(counts[own:])
     return Measured(command.id, context, message, True, system, history, attachments)

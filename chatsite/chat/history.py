@@ -87,6 +87,6 @@ def until(conversation: Conversation, id: uuid.UUID) -> dict[str, Any]:
 
 
 def _messages(ids: list[uuid.UUID]) -> list[dict[str, Any]]:
-    rows = Message.objects.select_related("generation").prefetch_related(store.GIVEN)
+    rows = Message.objects.select_related("generation__assistant").prefetch_related(store.GIVEN)
     found = rows.in_bulk(ids)
     return [serialize.message(found[id]) for id in reversed(ids)]

@@ -201,6 +201,9 @@ class Generation(models.Model):
     model = models.CharField(max_length=200)
     model_version = models.CharField(max_length=64, blank=True)
     params = models.JSONField(default=dict, blank=True)
+    assistant = models.ForeignKey(
+        "assistants.Assistant", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     syntax = models.JSONField(default=dict, blank=True)
     finish_reason = models.CharField(max_length=20, blank=True)
     error = models.JSONField(null=True, blank=True)

@@ -33,7 +33,7 @@ class Command(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fiel
 class Send(Command, frozen=True, tag="send"):
     """A new user message behind ``parent`` (null for the first of a conversation).
     ``conversation`` null begins one; its id comes back in `Accepted`. ``keep_latest``, where it
-    is not null, is the conversation's from now on."""
+    is not null, is the conversation's from now on. The model of an ``assistant`` is its own."""
 
     id: RequestId
     content: str
@@ -42,6 +42,7 @@ class Send(Command, frozen=True, tag="send"):
     parent: Id | None = None
     params: SamplingParams = SamplingParams()
     keep_latest: bool | None = None
+    assistant: Id | None = None
     attachments: Attachments = ()
 
 
@@ -55,6 +56,7 @@ class Edit(Command, frozen=True, tag="edit"):
     model: ModelName
     params: SamplingParams = SamplingParams()
     keep_latest: bool | None = None
+    assistant: Id | None = None
 
 
 class Regenerate(Command, frozen=True, tag="regenerate"):
@@ -65,6 +67,7 @@ class Regenerate(Command, frozen=True, tag="regenerate"):
     model: ModelName
     params: SamplingParams = SamplingParams()
     keep_latest: bool | None = None
+    assistant: Id | None = None
 
 
 class Measure(Command, frozen=True, tag="measure"):
@@ -79,6 +82,7 @@ class Measure(Command, frozen=True, tag="measure"):
     conversation: Id | None = None
     parent: Id | None = None
     attachments: Attachments = ()
+    assistant: Id | None = None
 
 
 class Continue(Command, frozen=True, tag="continue"):

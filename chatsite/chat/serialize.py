@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chatsite.chat.assistants.store import face
 from chatsite.chat.attachments import store
 from chatsite.chat.models import Conversation, Folder, Generation, Message
 from chatsite.errors import localise
@@ -28,8 +29,8 @@ def folder(item: Folder) -> dict[str, Any]:
 
 
 def message(item: Message) -> dict[str, Any]:
-    """``item`` should come with ``select_related("generation")``, which only answers have, and
-    with `store.GIVEN`."""
+    """``item`` should come with ``select_related("generation__assistant")``, which only answers
+    have, and with `store.GIVEN`."""
     made = item.role == Message.Role.ASSISTANT and hasattr(item, "generation")
     return {
         "id": str(item.id),
@@ -48,6 +49,7 @@ def generation(item: Generation) -> dict[str, Any]:
         "id": str(item.id),
         "state": item.state,
         "model": item.model,
+        "assistant": face(item.assistant) if item.assistant else None,
         "finish_reason": item.finish_reason,
         "error": localise(item.error),
         "usage": {

@@ -17,6 +17,7 @@ from django.utils.text import Truncator
 
 from chatsite.accounts.models import User
 from chatsite.chat import prompt
+from chatsite.chat.assistants import store as assistants
 from chatsite.chat.attachments import store
 from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
 from chatsite.chat.protocol import Continue, Edit, Making, Regenerate, Send
@@ -110,6 +111,7 @@ def go_on(user: User, command: Continue) -> Turn:
             message=answer,
             request_id=command.id,
             model=before.model,
+            assistant=before.assistant,
             params=before.params,
             syntax=before.syntax,
             timings=kept,
@@ -174,6 +176,7 @@ def job(turn: Turn) -> Job:
         turn.generation.params,
         system=settings.ENV.system_prompt,
         prompt=PromptOptions(overflow="keep_latest" if turn.conversation.keep_latest else "error"),
+        preset=assistants.preset(turn.generation.assistant),
     )
     return Job(
         id=str(turn.generation.pk),
@@ -208,7 +211,7 @@ def _taken(user: User, request_id: str) -> Turn | None:
         Generation.objects.of(user)
         .filter(request_id=request_id)
         .exclude(message=None)
-        .select_related("message__conversation", "message__parent")
+        .select_related("message__conversation", "message__parent", "assistant")
         .first()
     )
     return None if generation is None else turn_of(generation)
@@ -254,7 +257,9 @@ def _queue_answer(
     new: Message | None,
     began: bool = False,
 ) -> Turn:
-    catalogue.resolve(command.model)
+    assistant = assistants.find(user, command.assistant)
+    model = assistant.model if assistant else command.model
+    catalogue.resolve(model)
     answer = Message.objects.create(
         id=uuid.uuid4(), conversation=conversation, parent=question, role=Message.Role.ASSISTANT
     )
@@ -263,7 +268,8 @@ def _queue_answer(
         message=answer,
         state=GenerationState.QUEUED,
         request_id=command.id,
-        model=command.model,
+        model=model,
+        assistant=assistant,
         params=msgspec.to_builtins(command.params),
     )
     if command.keep_latest is not None:

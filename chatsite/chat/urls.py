@@ -1,6 +1,7 @@
 from django.urls import path
 
 from chatsite.chat import organise_views, views
+from chatsite.chat.assistants import views as assistants
 from chatsite.chat.attachments import views as attachments
 
 urlpatterns = [
@@ -16,5 +17,8 @@ urlpatterns = [
     path("chat/folders/", organise_views.folders, name="folders"),
     path("chat/folders/<uuid:id>/", organise_views.folder, name="folder"),
     path("chat/conversations/<uuid:id>/messages/", views.messages, name="messages"),
+    path("accounts/assistants/", assistants.page, name="assistants"),
+    path("accounts/assistants/<uuid:id>/", assistants.page, name="assistant"),
+    path("accounts/assistants/<uuid:id>/delete/", assistants.delete, name="delete_assistant"),
     path("chat/models/", views.models, name="models"),
 ]

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
 from chatsite.chat import history, listing, organise, serialize
+from chatsite.chat.assistants import store as assistants
 from chatsite.chat.attachments import store
 from chatsite.chat.hints import conversation_changed
 from chatsite.chat.http import decoded, json_api, person
@@ -39,7 +40,7 @@ from models_admin import catalogue
 async def page(request: HttpRequest, id: uuid.UUID | None = None) -> HttpResponse:
     """`/` and `/c/<id>/`: the page with all that its first paint needs."""
     user = await person(request)
-    models = await _models()
+    models = await _models(user)
 
     def boot() -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -119,12 +120,18 @@ async def messages(request: HttpRequest, user: User, id: uuid.UUID) -> HttpRespo
 @require_GET
 @json_api
 async def models(request: HttpRequest, user: User) -> HttpResponse:
-    return JsonResponse(await _models())
+    return JsonResponse(await _models(user))
 
 
-async def _models() -> dict[str, Any]:
-    """The models that people may choose, and how near each is to an answer."""
-    offered = await sync_to_async(catalogue.offered)()
+async def _models(user: User) -> dict[str, Any]:
+    """The models and assistants that the person may choose, and how near each is to an answer."""
+
+    def choices() -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]:
+        offered = catalogue.offered()
+        names = {model["name"] for model in offered}
+        return offered, assistants.offered(user, names), catalogue.default_name()
+
+    offered, presets, default = await sync_to_async(choices)()
     try:
         hosts = await status.alive(runtime().redis)
     except RedisError:
@@ -134,7 +141,8 @@ async def _models() -> dict[str, Any]:
         model["state"] = known.state if known else "unloaded"
     return {
         "models": offered,
-        "default_model": await sync_to_async(catalogue.default_name)(),
+        "assistants": presets,
+        "default_model": default,
     }
 
 

@@ -89,7 +89,10 @@ export class Api {
     return this.#json("GET", `search/?${query}`);
   }
 
-  /** @returns {Promise<{models: import("./models.js").Model[], default_model: string | null}>} */
+  /**
+   * @returns {Promise<{models: import("./models.js").Model[],
+   *   assistants: import("./models.js").Assistant[], default_model: string | null}>}
+   */
   models() {
     return this.#json("GET", "models/");
   }

@@ -22,6 +22,7 @@ import { Search } from "./search.js";
 import { Sidebar } from "./sidebar.js";
 import { Toast } from "./toast.js";
 import { Uploads } from "./uploads.js";
+import { Welcome } from "./welcome.js";
 
 const boot = JSON.parse(byId("boot").textContent);
 const site = document.title;
@@ -29,12 +30,18 @@ const site = document.title;
 const api = new Api(boot.csrf);
 const conversations = new Conversations(api, boot);
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-const chat = new Chat({ api, conversations, socketUrl: `${scheme}//${location.host}/ws/chat/` });
+const chat = new Chat({
+  api,
+  conversations,
+  socketUrl: `${scheme}//${location.host}/ws/chat/`,
+  assistant: () => models.assistant?.id ?? null,
+});
 
 const frame = new SidebarFrame();
 const banner = new Banner(boot.urls.login);
 const announcer = new Announcer(byId("live"));
 const models = new ModelChoice(byId("model"), () => {
+  welcome.show(models.assistant);
   fullness.update();
   composer.focus();
 });
@@ -47,6 +54,7 @@ const messages = new Messages({
   newChat: () => go(null),
   onEarlier: () => markSeen(byId("thread"), chat.thread?.outline() ?? []),
 });
+const welcome = new Welcome((text) => composer.fill(text));
 const uploads = new Uploads(api, () => models.value);
 const files = new Files({
   uploads,
@@ -60,6 +68,7 @@ const files = new Files({
 const fullness = new Fullness({
   chat,
   model: () => models.value,
+  assistant: () => models.assistant?.id ?? null,
   files,
   startAnew: () => {
     const { text } = composer;
@@ -163,8 +172,9 @@ function showComposer() {
     if (chat.current === null) {
       models.preferRemembered();
     } else {
-      models.prefer(lastOf("assistant")?.generation?.model);
+      models.prefer(lastOf("assistant")?.generation);
     }
+    welcome.show(models.assistant);
   }
 }
 
@@ -205,7 +215,8 @@ chat.addEventListener("status", () => {
   if (chat.connection.status === "open") {
     api.models().then(
       (found) => {
-        models.show(found.models, found.default_model);
+        models.show(found);
+        welcome.show(models.assistant);
         fullness.update();
       },
       () => {},
@@ -216,12 +227,6 @@ conversations.addEventListener("change", showTitle);
 
 byId("new-chat").addEventListener("click", () => go(null));
 byId("new-chat-top").addEventListener("click", () => go(null));
-byId("welcome").addEventListener("click", (/** @type {MouseEvent} */ event) => {
-  const suggestion = /** @type {Element} */ (event.target).closest("button");
-  if (suggestion) {
-    composer.fill(suggestion.dataset.text ?? suggestion.textContent?.trim() ?? "");
-  }
-});
 byId("thread").addEventListener("click", (/** @type {MouseEvent} */ event) => {
   const button = /** @type {Element} */ (event.target).closest("button.copy-code");
   if (button instanceof HTMLButtonElement) {
@@ -238,7 +243,7 @@ document.addEventListener("visibilitychange", () => {
 });
 
 wireTheme();
-models.show(boot.models, boot.default_model);
+models.show(boot);
 chat.begin(boot.conversation, boot.error ? toError(boot.error) : null);
 chat.reveal(new URLSearchParams(location.search).get("message") ?? "").catch(() => {});
 loadMarkdown();

@@ -33,9 +33,11 @@ export class Chat extends EventTarget {
    * @param {import("./api.js").Api} options.api
    * @param {import("./conversations.js").Conversations} options.conversations
    * @param {string} options.socketUrl
+   * @param {() => string | null} options.assistant id of the one that is to answer
    */
-  constructor({ api, conversations, socketUrl }) {
+  constructor({ api, conversations, socketUrl, assistant }) {
     super();
+    this.assistant = assistant;
     this.api = api;
     this.conversations = conversations;
     this.streams = new Streams({
@@ -142,7 +144,8 @@ export class Chat extends EventTarget {
     const visit = this.#visit;
     try {
       await this.streams.stopped(this.thread?.openMessage()?.generation?.id);
-      const command = { type: "send", content, model, conversation, parent, ...more };
+      const assistant = this.assistant();
+      const command = { type: "send", content, model, assistant, conversation, parent, ...more };
       const accepted = await this.connection.request(command);
       if (conversation === null && visit === this.#visit) {
         this.current = accepted.conversation.id;
@@ -160,7 +163,8 @@ export class Chat extends EventTarget {
    * @param {string} model
    */
   edit(message, content, model) {
-    return this.connection.request({ type: "edit", message, content, model });
+    const assistant = this.assistant();
+    return this.connection.request({ type: "edit", message, content, model, assistant });
   }
 
   /**
@@ -168,7 +172,8 @@ export class Chat extends EventTarget {
    * @param {string} model
    */
   regenerate(message, model) {
-    return this.connection.request({ type: "regenerate", message, model });
+    const assistant = this.assistant();
+    return this.connection.request({ type: "regenerate", message, model, assistant });
   }
 
   /**

@@ -11,13 +11,15 @@ export class Fullness {
    * @param {object} options
    * @param {import("./chat.js").Chat} options.chat
    * @param {() => string} options.model the chosen one
+   * @param {() => string | null} options.assistant id of the chosen one
    * @param {import("./files.js").Files} options.files
    * @param {() => void} options.startAnew with what is written, in a new chat
    * @param {() => void} options.onChosen something was chosen: the box may have the focus again
    */
-  constructor({ chat, model, files, startAnew, onChosen }) {
+  constructor({ chat, model, assistant, files, startAnew, onChosen }) {
     this.chat = chat;
     this.model = model;
+    this.assistant = assistant;
     this.files = files;
     this.onChosen = onChosen;
     this.gauge = new Gauge({
@@ -57,6 +59,7 @@ export class Fullness {
     const known = chat.current === null || last !== null;
     const branch = {
       model,
+      assistant: this.assistant(),
       conversation: chat.current,
       parent: last?.id ?? null,
       attachments: this.files.ids,

@@ -5,7 +5,7 @@ const PAUSE_MS = 350;
 const CHARS_PER_MS = 100;
 
 /**
- * @typedef {{model: string, conversation: string | null, parent: string | null,
+ * @typedef {{model: string, assistant: string | null, conversation: string | null, parent: string | null,
  *   attachments: string[]}} Branch
  * @typedef {import("./context.js").Figures} Figures
  */

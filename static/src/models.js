@@ -1,14 +1,23 @@
-/** The choice of the model: a native select, so that it works as people know it everywhere. */
+/**
+ * The choice of who answers, a model or an assistant: a native select, so that it works as people
+ * know it everywhere.
+ */
 import { h } from "./dom.js";
 import { bytes, gettext } from "./i18n.js";
 import { recall, remember } from "./storage.js";
 
-/** @typedef {{name: string, size: number, state: string}} Model */
+/**
+ * @typedef {{name: string, size: number, custom: boolean, state: string}} Model
+ * @typedef {{id: string, name: string, icon: string, description: string, model: string,
+ *   suggestions: string[], own: boolean}} Assistant
+ */
+
+const ASSISTANT = "assistant:";
 
 export class ModelChoice {
   /**
    * @param {HTMLSelectElement} select
-   * @param {() => void} onChange
+   * @param {() => void} onChange what is chosen has changed, by the person
    */
   constructor(select, onChange) {
     this.select = select;
@@ -19,26 +28,45 @@ export class ModelChoice {
     });
     /** @type {Model[]} */
     this.models = [];
+    /** @type {Assistant[]} */
+    this.assistants = [];
   }
 
-  /** Name of the chosen model, empty if none is installed. */
+  /** Name of the model that will answer, empty if none is installed. */
   get value() {
-    return this.select.value;
+    return this.assistant?.model ?? this.select.value;
+  }
+
+  /** The chosen assistant, null for a plain model. @returns {Assistant | null} */
+  get assistant() {
+    const { value } = this.select;
+    return this.assistants.find(({ id }) => ASSISTANT + id === value) ?? null;
   }
 
   /**
-   * @param {Model[]} models
-   * @param {string | null} fallback
+   * @param {{models: Model[], assistants: Assistant[], default_model: string | null}} found
    */
-  show(models, fallback) {
+  show({ models, assistants, default_model: fallback }) {
     const wanted = [this.select.value, recall("model"), fallback];
     this.models = models;
-    this.select.replaceChildren(...models.map(({ name }) => h("option", { value: name }, name)));
+    this.assistants = assistants;
+    const presets = [
+      ...assistants.map(({ id, name, icon }) =>
+        h("option", { value: ASSISTANT + id }, `${icon} ${name}`),
+      ),
+      ...models.filter(({ custom }) => custom).map(({ name }) => option(name)),
+    ];
+    const plain = models.filter(({ custom }) => !custom).map(({ name }) => option(name));
+    this.select.replaceChildren(
+      ...(presets.length === 0
+        ? plain
+        : [group(gettext("Models"), plain), group(gettext("Assistants"), presets)]),
+    );
     this.select.disabled = models.length === 0;
     if (models.length === 0) {
       this.select.append(h("option", { value: "" }, gettext("No model installed")));
     }
-    const found = wanted.find((name) => models.some((model) => model.name === name));
+    const found = wanted.find((value) => value !== null && this.#has(value));
     if (found) {
       this.select.value = found;
     }
@@ -46,23 +74,35 @@ export class ModelChoice {
   }
 
   /**
-   * The model that the conversation went on with last.
-   * @param {string | undefined} name
+   * Who wrote the last answer of the conversation.
+   * @param {{model: string, assistant: {id: string} | null} | null | undefined} generation
    */
-  prefer(name) {
-    if (name && this.models.some((model) => model.name === name)) {
-      this.select.value = name;
+  prefer(generation) {
+    const values = [ASSISTANT + (generation?.assistant?.id ?? ""), generation?.model ?? ""];
+    const found = values.find((value) => this.#has(value));
+    if (found) {
+      this.select.value = found;
       this.#describe();
     }
   }
 
   /** Without a conversation: what the person chose last. */
   preferRemembered() {
-    this.prefer(recall("model") ?? undefined);
+    const value = recall("model");
+    if (value && this.#has(value)) {
+      this.select.value = value;
+      this.#describe();
+    }
+  }
+
+  /** @param {string} value */
+  #has(value) {
+    return [...this.select.options].some((one) => one.value === value && value !== "");
   }
 
   #describe() {
-    const model = this.models.find(({ name }) => name === this.select.value);
+    const name = this.value;
+    const model = this.models.find((one) => one.name === name);
     const states = /** @type {Record<string, string>} */ ({
       ready: gettext("ready"),
       loading: gettext("loading"),
@@ -72,6 +112,20 @@ export class ModelChoice {
       unloaded: gettext("loads with the first message"),
     });
     const parts = model ? [bytes(model.size), states[model.state]].filter(Boolean) : [];
-    this.select.title = parts.join(", ");
+    const { assistant } = this;
+    this.select.title = [...(assistant ? [assistant.model] : []), ...parts].join(", ");
   }
+}
+
+/** @param {string} name */
+function option(name) {
+  return h("option", { value: name }, name);
+}
+
+/**
+ * @param {string} label
+ * @param {HTMLOptionElement[]} options
+ */
+function group(label, options) {
+  return h("optgroup", { label }, ...options);
 }

@@ -72,8 +72,8 @@ export function endText(generation) {
  * @param {Generation} generation
  * @returns {{text: string, details: string}} a line and a tooltip
  */
-export function figures({ model, usage, timings }) {
-  const parts = [model];
+export function figures({ model, assistant, usage, timings }) {
+  const parts = [assistant ? `${assistant.icon} ${assistant.name}` : model];
   const tokens = usage.completion_tokens;
   if (tokens && timings.decode > 0) {
     const speed = number(Math.round((tokens / timings.decode) * 10_000) / 10);

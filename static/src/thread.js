@@ -6,6 +6,7 @@
  * @property {string} id
  * @property {string} state
  * @property {string} model
+ * @property {{id: string, name: string, icon: string} | null} assistant
  * @property {string} finish_reason
  * @property {{code: string, message: string, permanent: boolean} | null} error
  * @property {{prompt_tokens: number | null, cached_tokens: number | null,

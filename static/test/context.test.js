@@ -68,7 +68,13 @@ function metered() {
   return { meter, asked, answers, pass, answer };
 }
 
-const branch = { model: "m", conversation: null, parent: null, attachments: ["f"] };
+const branch = {
+  model: "m",
+  assistant: null,
+  conversation: null,
+  parent: null,
+  attachments: ["f"],
+};
 
 test("the branch is counted once, what is written after each pause", async () => {
   const { meter, asked, pass, answer } = metered();

@@ -48,7 +48,7 @@ def test_the_page_has_all_its_first_paint_needs(
     response = signed_in(alice).get(f"/c/{conversation.pk}/")
     data = boot(response.content)
     assert data["default_model"] == model
-    assert data["models"] == [{"name": model, "size": 1, "state": "unloaded"}]
+    assert data["models"] == [{"name": model, "size": 1, "custom": False, "state": "unloaded"}]
     assert [c["id"] for c in data["conversations"]] == [str(conversation.pk)]
     roles = [message["role"] for message in data["conversation"]["messages"]]
     assert roles == ["user", "assistant"]

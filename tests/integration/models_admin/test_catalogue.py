@@ -38,7 +38,10 @@ def test_what_is_not_offered_is_neither_listed_nor_found():
 def test_the_list_is_by_name_and_the_default_is_the_oldest():
     install("b:1")
     install("a:1", "b")
-    assert catalogue.offered() == [{"name": "a:1", "size": 5}, {"name": "b:1", "size": 5}]
+    assert catalogue.offered() == [
+        {"name": "a:1", "size": 5, "custom": False},
+        {"name": "b:1", "size": 5, "custom": False},
+    ]
     assert catalogue.default_name() == "b:1"
 
 
