@@ -23,7 +23,8 @@ _LOWER = ("ttft_p50_ms", "ttft_p95_ms", "gap_max_ms")
 
 
 @sync_to_async
-def _new_key() -> tuple[User, str]:
+def new_key() -> tuple[User, str]:
+    """A person for the time of a measurement, whom the caller deletes, and a key of theirs."""
     user = User(username=f"bench-{secrets.token_hex(4)}")
     user.set_unusable_password()
     user.save()
@@ -36,7 +37,7 @@ async def compare(
     """Medians of ``runs`` for each shape: ``site``, ``peer``, and ``ratios`` (site / peer) of
     what was measured pair by pair."""
     spec = await resolve(model)
-    user, key = await _new_key()
+    user, key = await new_key()
     try:
         return [
             await _compare_one(url, model, key, shape, runs, program, spec.path, flags)
