@@ -87,7 +87,10 @@ def _damaged(what: str) -> BadGGUF:
     return BadGGUF(_("The file is damaged: its header has %s.") % what)
 
 
-class _Reader:
+class Reader:
+    """Takes what a header is made of, within the file's size and the bounds above. Raises
+    `BadGGUF`."""
+
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._size = size
@@ -141,6 +144,13 @@ class _Reader:
             return self.string()
         raise _damaged(_("a value of unknown type %s") % kind)
 
+    def value(self, kind: int) -> None:
+        """Passes a value by, whatever it is."""
+        if kind == _ARRAY:
+            self.list()
+        else:
+            self.scalar(kind)
+
     def list(self) -> tuple[int, tuple[int | float | bool, ...] | None]:
         """Its length, and its numbers if they are few."""
         kind, count = self.number("I"), self.number("Q")
@@ -164,7 +174,7 @@ class _Reader:
 
 def read_header(file: BinaryIO, size: int) -> Header:
     """Reads from the start of ``file``, which has ``size`` bytes; raises `BadGGUF`."""
-    reader = _Reader(file, size)
+    reader = Reader(file, size)
     if size < 24 or reader.take(4) != MAGIC:
         raise BadGGUF(_("This is not a GGUF file."))
     version = reader.number("I")
@@ -191,7 +201,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
             values[key] = value
     found, end = [], 0
     for _tensor in range(tensors):
-        tensor, offset = _tensor_entry(reader)
+        tensor, offset = tensor_entry(reader)
         found.append(tensor)
         end = max(end, offset + tensor.bytes)
     alignment = values.get("general.alignment", 32)
@@ -202,7 +212,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
     return Header(version, tuple(found), values, lists, lengths, needed)
 
 
-def _tensor_entry(reader: _Reader) -> tuple[Tensor, int]:
+def tensor_entry(reader: Reader) -> tuple[Tensor, int]:
     """Reads one tensor's entry; also gives the offset of its data from where data starts."""
     name = reader.key()
     dimensions = reader.number("I")
@@ -241,14 +251,11 @@ def check_model(file: BinaryIO, size: int) -> Header:
 
 def has_chat_template(file: BinaryIO, size: int) -> bool:
     """Whether the model brings one; its text may be too long for `Header.values`."""
-    reader = _Reader(file, size)
+    reader = Reader(file, size)
     reader.take(8)
     _tensors, keys = reader.number("Q"), reader.number("Q")
     for _key in range(min(keys, _MAX_KEYS)):
         if reader.key() == "tokenizer.chat_template":
             return True
-        if (kind := reader.number("I")) == _ARRAY:
-            reader.list()
-        else:
-            reader.scalar(kind)
+        reader.value(reader.number("I"))
     return False

@@ -51,8 +51,10 @@ class ModelName(models.Model):
         ModelVersion, on_delete=models.PROTECT, null=True, editable=False, related_name="left_by"
     )
     previous_configuration = models.JSONField(default=dict, blank=True, editable=False)
-    # The name at its source, and the digest there when it was last asked; empty when unknown.
-    origin = models.CharField(_("comes from"), max_length=500, blank=True, editable=False)
+    # The name at its source, what the source had when it was installed and when it was last asked
+    # (`sources.Resolved.version`); empty when unknown.
+    origin = models.CharField(_("comes from"), max_length=1000, blank=True, editable=False)
+    taken = models.CharField(max_length=64, blank=True, editable=False)
     newest = models.CharField(max_length=64, blank=True, editable=False)
     checked_at = models.DateTimeField(null=True, editable=False)
     enabled = models.BooleanField(_("offered to people"), default=True)
@@ -104,7 +106,7 @@ class ModelName(models.Model):
     @property
     def has_update(self) -> bool:
         """Whether the source offered another version when it was last asked."""
-        return bool(self.newest) and self.newest != self.version_id
+        return self.newest != self.taken
 
 
 class JobKind(models.TextChoices):

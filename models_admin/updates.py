@@ -24,12 +24,12 @@ def check(models: Iterable[ModelName]) -> tuple[list[ModelName], list[tuple[Mode
         if not model.origin:
             continue
         try:
-            found = asyncio.run(sources.resolve(model.origin)).weights
+            found = asyncio.run(sources.resolve(model.origin))
         except ChatsiteError as error:
             log.warning("%s: its source %s does not tell: %s", model, model.origin, error)
             failed.append((model, str(error)))
             continue
-        model.newest = found.digest
+        model.newest = found.version
         model.checked_at = timezone.now()
         ModelName.objects.filter(pk=model.pk).update(
             newest=model.newest, checked_at=model.checked_at

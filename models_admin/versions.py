@@ -31,10 +31,12 @@ def install(
     *,
     size: int,
     origin: str,
+    taken: str = "",
     configuration: dict[str, Any],
 ) -> ModelName:
     """Lets ``name`` stand for the content ``digest``, which the caller has verified: of ``path``
-    (on the store's file system, which may go afterwards), or None for one that is here.
+    (on the store's file system, which may go afterwards), or None for one that is here. ``taken``
+    is the version that the source ``origin`` calls it by.
 
     Raises `ImportRefused` and `BadModelName`.
     """
@@ -50,7 +52,7 @@ def install(
         with transaction.atomic():
             model = assign(written, digest, size, origin, configuration)
             ModelName.objects.filter(pk=model.pk).update(
-                origin=origin, newest=digest, checked_at=timezone.now()
+                origin=origin, taken=taken, newest=taken, checked_at=timezone.now()
             )
         collect()
     model.refresh_from_db()

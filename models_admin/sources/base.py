@@ -55,9 +55,17 @@ class Resolved:
     config: dict[str, Any]
 
     @property
-    def weights(self) -> Blob:
-        (found,) = (blob for blob in self.blobs if blob.role == "model")
-        return found
+    def weights(self) -> tuple[Blob, ...]:
+        """The model's file, or its parts in their order."""
+        return tuple(blob for blob in self.blobs if blob.role == "model")
+
+    @property
+    def version(self) -> str:
+        """Changes when the weights do; empty when the source does not tell their SHA-256."""
+        digests = [blob.digest for blob in self.weights]
+        if len(digests) == 1 or not all(digests):
+            return digests[0] if len(digests) == 1 else ""
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
     def total(self) -> int:

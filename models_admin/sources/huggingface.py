@@ -28,21 +28,25 @@ _PAGES_MAX = 20
 _FOUND_MAX = 30
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
-_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+_SPLIT = re.compile(r"-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 async def resolve(name: names.Name) -> Resolved:
     repo = f"{name.namespace}/{name.model}"
     listed = await _models(repo)
-    path = _choose(list(listed), name.tag)
-    lfs = listed[path].get("lfs")
+    paths = _choose(list(listed), name.tag)
+    blobs = tuple(_blob(repo, path, listed[path]) for path in paths)
+    return Resolved(str(name), blobs, {"files": paths})
+
+
+def _blob(repo: str, path: str, entry: dict[str, Any]) -> Blob:
+    lfs = entry.get("lfs")
     digest, size = (lfs.get("oid"), lfs.get("size")) if isinstance(lfs, dict) else (None, None)
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest) or not isinstance(size, int):
         raise SourceRefused(_("The source publishes no SHA-256 for this file."))
     url = f"{_base()}/{repo}/resolve/main/{quote(path)}"
-    blob = Blob(url, digest, size, "model", settings.ENV.hf_token)
-    return Resolved(str(name), (blob,), {"file": path})
+    return Blob(url, digest, size, "model", settings.ENV.hf_token)
 
 
 def _base() -> str:
@@ -81,24 +85,37 @@ async def _tree(base: str, start: str) -> list[Any]:
     raise SourceRefused(_("The repository has too many files."))
 
 
-def _choose(paths: list[str], tag: str) -> str:
-    """The file of a quantization, or of a full name; without a tag `_DEFAULT_QUANT` or the only
-    one there is."""
-    whole = sorted(path for path in paths if not _SPLIT.search(path))
-    chosen = _matching(whole, _DEFAULT_QUANT if tag == names.DEFAULT_TAG else tag)
-    if tag == names.DEFAULT_TAG and not chosen and len(whole) == 1:
-        chosen = whole
+def _choose(paths: list[str], tag: str) -> list[str]:
+    """The file of a quantization, or of a full name, or all parts of it in their order; without a
+    tag `_DEFAULT_QUANT` or the only one there is."""
+    models = _models_of(paths)
+    chosen = _matching(list(models), _DEFAULT_QUANT if tag == names.DEFAULT_TAG else tag)
+    if tag == names.DEFAULT_TAG and not chosen and len(models) == 1:
+        chosen = list(models)
     if len(chosen) == 1:
-        return chosen[0]
-    if not chosen and _matching([_SPLIT.sub(".gguf", path) for path in paths], tag):
-        raise SourceRefused(
-            _("This model is split into several files, which can't be downloaded yet.")
-        )
-    there = ", ".join(whole[:20]) or "-"
+        return models[chosen[0]]
+    there = ", ".join(sorted(models)[:20]) or "-"
     raise SourceRefused(
         str(_("The tag %(tag)r does not name one GGUF file. There are: %(files)s."))
         % {"tag": tag, "files": there}
     )
+
+
+def _models_of(paths: list[str]) -> dict[str, list[str]]:
+    """Files by model: split ones under the name that they have without their numbers, and only
+    where all parts are there."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        found.setdefault(_SPLIT.sub(".gguf", path), []).append(path)
+    return {model: files for model, files in found.items() if _is_whole(files)}
+
+
+def _is_whole(files: list[str]) -> bool:
+    parts = [match for file in files if (match := _SPLIT.search(file))]
+    if not parts:
+        return len(files) == 1
+    count = int(parts[0]["count"])
+    return [int(part["part"]) for part in parts] == list(range(1, count + 1))
 
 
 def _matching(paths: list[str], tag: str) -> list[str]:
@@ -157,11 +174,13 @@ async def files(repository: str) -> list[File]:
     """The models in it that can be fetched, small to large."""
     if not _REPOSITORY.fullmatch(repository):
         raise SourceMissing
+    entries = await _models(repository)
     found = []
-    for path, entry in (await _models(repository)).items():
-        lfs = entry.get("lfs")
-        size = lfs.get("size") if isinstance(lfs, dict) else None
+    for path, parts in _models_of(list(entries)).items():
+        lfs = [entries[part].get("lfs") for part in parts]
+        told = [one.get("size") for one in lfs if isinstance(one, dict)]
+        sizes = [size for size in told if isinstance(size, int)]
         file = path.rpartition("/")[2]
-        if isinstance(size, int) and not _SPLIT.search(path):
-            found.append(File(f"hf.co/{repository}:{file[: -len('.gguf')]}", path, size))
+        if len(sizes) == len(parts):
+            found.append(File(f"hf.co/{repository}:{file[: -len('.gguf')]}", path, sum(sizes)))
     return sorted(found, key=lambda file: file.size)

@@ -44,3 +44,35 @@ def gguf(
 def write(path: Path, **options: object) -> Path:
     path.write_bytes(gguf(**options))  # type: ignore[arg-type]
     return path
+
+
+def split_gguf(
+    tensors: Sequence[tuple[str, bytes]],
+    *,
+    part: int | None = None,
+    parts: int = 0,
+    first: bool = True,
+) -> bytes:
+    """A file of `tensors` with their data, or one of its ``parts``: the ``first`` has the keys."""
+    keys = []
+    if first:
+        keys += [
+            string("general.architecture") + struct.pack("<I", 8) + string("llama"),
+            string("tokenizer.ggml.tokens")
+            + struct.pack("<IIQ", 9, 8, 2)
+            + string("a")
+            + string("b"),
+            string("llama.block_count") + struct.pack("<II", 4, 3),
+        ]
+    if part is not None:
+        keys[1:1] = [
+            string("split.no") + struct.pack("<IH", 2, part),
+            string("split.count") + struct.pack("<IH", 2, parts),
+            string("split.tensors.count") + struct.pack("<Ii", 5, len(tensors)),
+        ]
+    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(keys)) + b"".join(keys)
+    data = b""
+    for name, content in tensors:
+        head += string(name) + struct.pack("<IQIQ", 1, len(content) // 4, 0, len(data))
+        data += content + bytes(-len(content) % ALIGNMENT)
+    return head + bytes(-len(head) % ALIGNMENT) + data

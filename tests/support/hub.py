@@ -26,6 +26,7 @@ class Hub:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.answers: dict[str, object] = {}
+        self.listings: dict[str, dict[str, object]] = {}
         self.faults: list[str] = []
         self.asked: list[tuple[str, str | None, str | None]] = []
         self.needs_token = False
@@ -51,12 +52,10 @@ class Hub:
             "config": self._layer("config", config),
             "layers": found,
         }
+        listed = self.listings.setdefault(model, {})
+        listed[f"{model}-{tag}.gguf"] = {"oid": digest, "size": len(content)}
         self.answers[f"/api/models/org/{model}/tree/main?recursive=true"] = [
-            {
-                "type": "file",
-                "path": f"{model}-{tag}.gguf",
-                "lfs": {"oid": digest, "size": len(content)},
-            }
+            {"type": "file", "path": path, "lfs": lfs} for path, lfs in listed.items()
         ]
         self.files[f"/org/{model}/resolve/main/{model}-{tag}.gguf"] = content
         return digest

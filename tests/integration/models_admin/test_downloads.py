@@ -7,10 +7,10 @@ import hashlib
 
 import pytest
 
-from models_admin import custom, disk, partial, versions
+from models_admin import custom, disk, partial, updates, versions
 from models_admin.jobs import lines, states
 from models_admin.models import JobKind, JobState, ModelName, ModelVersion
-from tests.support.gguf import gguf
+from tests.support.gguf import gguf, split_gguf
 from tests.support.hub import Hub, names_in
 from tests.support.jobs import CONTENT, DIGEST, PIECE, ask, done, partial_bytes, said, whole
 
@@ -186,3 +186,19 @@ def test_a_source_that_leads_inside_is_refused(hub: Hub, location, caplog):
     assert (job.state, job.error["code"]) == (JobState.FAILED, "fetch_refused")
     assert "refused to fetch" in caplog.text
     assert not ModelName.objects.exists()
+
+
+def test_a_split_model_becomes_one_file(hub: Hub):
+    tensors = [(f"blk.{n}.weight", bytes([n]) * 40_000) for n in range(3)]
+    for number, part in enumerate(([], tensors[:2], tensors[2:])):
+        content = split_gguf(part, part=number, parts=3, first=number == 0)
+        hub.publish("split", f"Q8_0-0000{number + 1}-of-00003", content)
+    job = done(ask("hf.co/org/split:Q8_0"))
+    assert (job.state, job.error) == (JobState.DONE, {})
+    model = ModelName.objects.get(name="hf.co/org/split:Q8_0")
+    assert model.version.path.read_bytes() == split_gguf(tensors)
+    assert names_in(disk.folder()) == {model.version.path.name}
+    assert not model.has_update
+    assert updates.check([model]) == ([], [])
+    hub.publish("split", "Q8_0-00002-of-00003", split_gguf([], part=1, parts=3, first=False))
+    assert updates.check([model]) == ([model], [])

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from models_admin import names, sources
+from models_admin.sources import huggingface
 from models_admin.sources.base import SourceMissing, SourceRefused
 
 DIGEST = "ab" * 32
@@ -146,7 +147,7 @@ class TestHub:
         hub.answers["/api/models/o/r/tree/main?recursive=true"] = (200, following, [])
         entry = {"path": "only.gguf", "lfs": {"oid": DIGEST, "size": 7}}
         hub.answers["/more"] = (200, {}, [entry])
-        assert (await sources.resolve("hf.co/o/r")).config == {"file": "only.gguf"}
+        assert (await sources.resolve("hf.co/o/r")).config == {"files": ["only.gguf"]}
 
     async def test_a_listing_does_not_lead_the_token_elsewhere(self, hub):
         following = {"Link": '<https://huggingface.co/more>; rel="next"'}
@@ -159,10 +160,34 @@ class TestHub:
         with pytest.raises(SourceRefused, match=r"a-Q2_K\.gguf, a-Q8_0\.gguf"):
             await sources.resolve("hf.co/o/r:Q5_0")
 
-    async def test_a_split_model_is_refused(self, hub):
-        tree(hub, "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf")
-        with pytest.raises(SourceRefused, match="split"):
+    async def test_all_parts_of_a_split_model_in_order(self, hub):
+        tree(hub, "m-Q8_0-00002-of-00002.gguf", "m-Q8_0-00001-of-00002.gguf")
+        found = await sources.resolve("hf.co/o/r:Q8_0")
+        assert [blob.url[-19:-5] for blob in found.weights] == ["00001-of-00002", "00002-of-00002"]
+        assert found.version not in {"", DIGEST}
+        tree(hub, "m-Q8_0-00001-of-00002.gguf")
+        with pytest.raises(SourceRefused, match="does not name one"):
             await sources.resolve("hf.co/o/r:Q8_0")
+
+    async def test_a_search_finds_repositories(self, hub):
+        query = "/api/models?search=smol+lm&filter=gguf&sort=downloads&direction=-1&limit=30"
+        row = {"downloads": 7, "likes": 3, "gated": "auto"}
+        rows = [{"id": "o/r", **row}, {"id": "../../x", **row}]
+        hub.answers[query] = (200, {}, rows)
+        assert await huggingface.search("smol lm") == [huggingface.Repository("o/r", 7, 3, True)]
+        tree(hub, "a-Q8_0.gguf", "b-00001-of-00002.gguf", "b-00002-of-00002.gguf", "README.md")
+        assert await huggingface.files("o/r") == [
+            huggingface.File("hf.co/o/r:a-Q8_0", "a-Q8_0.gguf", 7),
+            huggingface.File("hf.co/o/r:b", "b.gguf", 14),
+        ]
+        with pytest.raises(SourceMissing):
+            await huggingface.files("../etc")
+
+    async def test_an_address_of_a_file(self, hub):
+        hub.answers["/a/My%20model.gguf"] = (200, {}, "seven")
+        found = await sources.resolve(f"{hub.base}/a/My%20model.gguf#sha256={DIGEST}")
+        assert (found.name, found.total) == ("My-model:latest", 7)
+        assert found.weights[0].digest == DIGEST
 
     async def test_a_file_without_a_published_digest_is_refused(self, hub):
         tree(hub)
