@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from chatsite.chat.assistants import admin as assistants
 from chatsite.chat.models import Generation
 from chatsite.errors import ChatsiteError
-from models_admin import catalogue, names, people, updates, versions
+from models_admin import catalogue, dashboard, names, people, placing, updates, versions
 from models_admin.jobs import asking
 from models_admin.live import access
 from models_admin.models import ModelName, ModelVersion
@@ -46,11 +46,17 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_editable = ("enabled",)
     list_select_related = ("version",)
     search_fields = ("name",)
-    fields = ("name", "version", "enabled", "context", "slots", "keep_alive", "pinned")
+    fields = ("name", "version", "enabled", "context", "slots", "keep_alive", "pinned", "memory")
+    readonly_fields = ("memory",)
 
     @admin.display(description=_("size"), ordering="version__size")
     def size(self, model: ModelName) -> str:
         return filesizeformat(model.version.size)
+
+    @admin.display(description=_("memory"))
+    def memory(self, model: ModelName) -> str:
+        found = placing.fit_of(model, dashboard.hosts() or ()) if model.version_id else None
+        return str(found or "-")
 
     @admin.display(description=_("state"))
     def state(self, model: ModelName) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from django.conf import settings
 
 from chatsite.durations import longer
+from chatsite.inference.budget import Budget
 from chatsite.inference.room import Option
-from models_admin import gguf, memory
-from models_admin.fit import LEAST_CONTEXT
+from chatsite.inference.status import HostStatus
+from models_admin import fit, gguf, memory
 from models_admin.models import ModelName, ModelVersion
 
 
@@ -54,8 +57,21 @@ def options(
         need = memory.needed(shape, context, slots, flash_attention=flash_attention)
         found.append(Option(need.context, need.loaded, need.work))
         context = need.context // 2
-        if fixed or context < LEAST_CONTEXT:
+        if fixed or context < fit.LEAST_CONTEXT:
             return tuple(found)
+
+
+def fit_of(model: ModelName, hosts: Sequence[HostStatus] = ()) -> fit.Fit | None:
+    """Whether an installed model fits, as it is to be held: on the roomiest of the hosts, or on
+    this machine if there are none. None where its file can't be read."""
+    shape = shape_of(model.version)
+    if shape is None:
+        return None
+    wanted, env = wish(model.version), settings.ENV
+    room = fit.room(hosts) or Budget(env.memory_mb << 20).room()[0]
+    return fit.fit(
+        shape, room, context=wanted.context or env.context, slots=wanted.slots or env.slots
+    )
 
 
 def shape_of(version: ModelVersion) -> memory.Shape | None:

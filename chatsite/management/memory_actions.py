@@ -15,7 +15,7 @@ from django.template.defaultfilters import filesizeformat
 
 from chatsite import durations
 from chatsite.inference.budget import Budget
-from models_admin import catalogue, catalogue_data, dashboard, fit
+from models_admin import catalogue, catalogue_data, fit
 from models_admin.models import ModelName
 
 _DEFAULT = "default"
@@ -46,7 +46,7 @@ class MemoryActions:
         return {"catalogue": self._catalogue, "set": self._set}
 
     def _catalogue(self, *, json: bool, **_options: Any) -> None:
-        room = fit.room(dashboard.hosts() or []) or Budget(settings.ENV.memory_mb << 20).room()[0]
+        room, _available = Budget(settings.ENV.memory_mb << 20).room()
         rows = []
         for entry in catalogue_data.entries():
             for file in entry.files:

@@ -20,7 +20,7 @@ from chatsite.errors import ChatsiteError, ModelMissing
 from chatsite.management import running
 from chatsite.management.job_actions import JobActions
 from chatsite.management.memory_actions import MemoryActions
-from models_admin import custom, gguf, modelfile, names, options, store, versions
+from models_admin import custom, gguf, modelfile, names, options, placing, store, versions
 from models_admin.jobs import asking
 from models_admin.models import ModelName
 
@@ -184,9 +184,14 @@ class Command(BaseCommand):
             with model.version.path.open("rb") as file:
                 try:
                     header = gguf.read_header(file, model.version.size)
-                    row |= {"architecture": header.architecture, "tensors": len(header.tensors)}
+                    row |= {
+                        "architecture": header.architecture,
+                        "quantization": header.quantization,
+                        "tensors": len(header.tensors),
+                    }
                 except gguf.BadGGUF as error:
                     row["damaged"] = str(error)
+        row["memory"] = placing.fit_of(model) or "-"
         width = max(map(len, row))
         for key, value in row.items():
             self.stdout.write(f"{key:{width}}  {value}")

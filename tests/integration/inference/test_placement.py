@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from chatsite.errors import ModelDoesNotFit
+from chatsite.errors import ModelDoesNotFit, ModelUnavailable
+from chatsite.inference.budget import fits_elsewhere
 from chatsite.inference.placement import Placement
 from chatsite.inference.room import Option
 from chatsite.inference.runner import Effects, ModelRunner
 from chatsite.inference.spec import ModelSpec
+from chatsite.inference.status import HostMemory, HostStatus, announce
 from chatsite.stream.publish import Publisher
 
 MIB = 1 << 20
@@ -179,3 +181,15 @@ async def test_what_no_name_stands_for_any_more_leaves(site: Site) -> None:
     await site.placement.tend()
     assert site.placement.loaded("a" * 64) is None
     assert site.placement.loaded("d" * 64)
+
+
+async def test_what_does_not_fit_here_may_fit_another_host(redis) -> None:
+    error = ModelDoesNotFit(needed_mb=600, room_mb=500, context=512)
+    here = HostStatus("here", "h", 1, memory=HostMemory(SIZE, SIZE, 100 * SIZE))
+    await announce(redis, here)
+    assert not await fits_elsewhere(redis, "here", error)
+    await announce(redis, HostStatus("other", "o", 2, memory=HostMemory(SIZE, SIZE, 599 * MIB)))
+    assert not await fits_elsewhere(redis, "here", error)
+    await announce(redis, HostStatus("other", "o", 2, memory=HostMemory(SIZE, SIZE, 600 * MIB)))
+    assert await fits_elsewhere(redis, "here", error)
+    assert not await fits_elsewhere(redis, "here", ModelUnavailable())

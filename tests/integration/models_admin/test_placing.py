@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chatsite.inference.status import HostMemory, HostStatus
 from models_admin import placing, store, versions
 from models_admin.models import ModelName
 from models_admin.placing import Wish
@@ -48,3 +49,16 @@ def test_a_file_that_is_not_there_counts_as_large_as_it_is(tiny):
     placing._shape.cache_clear()
     (only,) = placing.options(tiny.version, 4096, 2, flash_attention=False, fixed=False)
     assert only.total == tiny.version.size
+
+
+def test_whether_an_installed_model_fits_as_it_is_to_be_held(tiny, settings):
+    settings.ENV = settings.ENV.model_copy(update={"memory_mb": 200})
+    tiny.slots = 4
+    tiny.save()
+    found = placing.fit_of(tiny)
+    assert found
+    assert (found.verdict, found.need.slots, found.need.context) == ("fits", 4, 4096)
+    small = HostStatus("a", "a", 1, memory=HostMemory(1 << 30, 1 << 30, 1 << 26))
+    refused = placing.fit_of(tiny, [small])
+    assert refused
+    assert (refused.verdict, refused.room) == ("none", 1 << 26)
