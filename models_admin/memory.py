@@ -32,6 +32,10 @@ _WHOLE: Final = frozenset(
 # One layer of so many looks at everything, the others through a window; where the header does
 # not say.
 _WINDOW_PATTERNS: Final = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4}
+# So many layers have a cache of their own, where the header does not say.
+_OWN: Final = {"gemma3n": 20}
+# A layer without attention that has a feed-forward part is not recurrent.
+_FORWARD_ALONE: Final = frozenset({"nemotron_h", "nemotron_h_moe"})
 
 
 class Layer(NamedTuple):
@@ -221,16 +225,20 @@ def _layers(
     state = _state(facts, embedding)
     # In hybrid models a layer without KV heads is a recurrent one; or one in so many is not.
     interval = facts.number("full_attention_interval")
-    own = min(blocks, _MAX_BLOCKS) - facts.number("attention.shared_kv_layers")
+    own = _OWN.get(
+        architecture, min(blocks, _MAX_BLOCKS) - facts.number("attention.shared_kv_layers")
+    )
     all_recurrent = architecture.startswith(("mamba", "rwkv", "arwkv"))
     both = architecture == "falcon-h1"
+    forward = facts.listed("feed_forward_length") if architecture in _FORWARD_ALONE else ()
     pattern = "attention.sliding_window_pattern"
     looks = facts.listed(pattern)
     looks = looks or window_layers(architecture, len(kv_heads), facts.number(pattern))
     found = []
     for number, count in enumerate(kv_heads):
         recurrent = all_recurrent or not count or bool(interval and (number + 1) % interval)
-        if number >= own:
+        alone = not count and number < len(forward) and forward[number]
+        if number >= own or alone:
             found.append(Layer(0, 0))
         elif recurrent and state and not both:
             found.append(Layer(0, 0, state=state))

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from chatsite.engine.check import CheckFailed
 from chatsite.engine.check import check as check_in_child
+from chatsite.inference import machine
 from models_admin import gguf
 from models_admin.versions import ImportRefused
 
@@ -31,7 +32,9 @@ def check(path: Path) -> bool:
     if settings.ENV.backend != "llama":
         return False
     try:
-        found = asyncio.run(check_in_child(path, name="check"))
+        # Computing reads all weights; what does not fit memory would push out all else.
+        fits = path.stat().st_size < machine.memory().available
+        found = asyncio.run(check_in_child(path, name="check", compute=fits))
     except CheckFailed as error:
         raise ImportRefused(str(_("The model can't be loaded here: %s.")) % error) from error
     if found.template_problem:

@@ -41,7 +41,9 @@ def main() -> int:
     try:
         if arguments.check:
             check.limit_memory(Path(arguments.path).stat().st_size)
-            found = check.run(_opener(arguments.backend), arguments.path)
+            found = check.run(
+                _opener(arguments.backend), arguments.path, compute=not arguments.load_only
+            )
             os.write(frames_out, msgspec.json.encode(found) + b"\n")
             return 0
         if arguments.probe:
@@ -150,6 +152,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--backend", choices=("llama", "scripted"), default="llama")
     parser.add_argument("--probe", action="store_true", help="measure one tuning and leave")
     parser.add_argument("--check", action="store_true", help="load a file once and leave")
+    parser.add_argument("--load-only", action="store_true", help="compute nothing in a check")
     parser.add_argument("--path", help="the model file to probe or check")
     parser.add_argument("--depth", type=int, default=probe.DEPTH, help="tokens of context")
     parser.add_argument(

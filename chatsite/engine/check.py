@@ -48,11 +48,12 @@ class CheckFailed(Exception):
     """The file can't be used as a model here; the message says why."""
 
 
-def run(open_backend: Opener, path: str) -> Checked:
+def run(open_backend: Opener, path: str, *, compute: bool = True) -> Checked:
     """Raises `LoadError`, or RuntimeError where the library refuses to compute."""
     load = Load("check", path, _PLAIN, context=_CONTEXT, slots=1, step_target_ms=1000)
     backend = open_backend(load, lambda progress: None)
-    warm_up(backend, SpeedMeter(), time.perf_counter)
+    if compute:
+        warm_up(backend, SpeedMeter(), time.perf_counter)
     vocabulary, facts = backend.vocabulary, backend.facts
     template = ChatTemplate(backend.template, bos=vocabulary.bos_text, eos=vocabulary.eos_text)
     found = Checked(
@@ -73,14 +74,20 @@ def limit_memory(size: int) -> None:
 
 
 async def check(
-    path: Path, *, name: str = "model", seconds: float = SECONDS, backend: str = "llama"
+    path: Path,
+    *,
+    name: str = "model",
+    compute: bool = True,
+    seconds: float = SECONDS,
+    backend: str = "llama",
 ) -> Checked:
-    """Loads ``path`` in a child within ``seconds`` and what its size takes to read. Whatever
-    becomes of the child, this returns or raises `CheckFailed`. Cancelling ends the child."""
+    """Loads ``path`` in a child within ``seconds`` and what its size takes to read. Without
+    ``compute`` the weights are mapped and not read, for files larger than the machine's memory.
+    Whatever becomes of the child, this returns or raises `CheckFailed`. Cancelling ends the
+    child."""
     size = (await asyncio.to_thread(path.stat)).st_size
-    child = await spawn.start(
-        ["--check", "--name", name, "--backend", backend, "--path", str(path)]
-    )
+    arguments = ["--check", "--name", name, "--backend", backend, "--path", str(path)]
+    child = await spawn.start([*arguments, *([] if compute else ["--load-only"])])
     child.stdin.close()
     words: list[str] = []
     listening = asyncio.create_task(spawn.read_lines(child.stderr, words.append))

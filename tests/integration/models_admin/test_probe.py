@@ -46,6 +46,11 @@ async def test_a_child_that_dies_is_a_reason(tmp_path):
         await check(path)
 
 
+async def test_weights_that_do_not_fit_memory_are_not_read(tmp_path):
+    found = await check(tiny_model.write(tmp_path / "model"), compute=False)
+    assert (found.architecture, found.generates) == ("llama", True)
+
+
 async def test_a_child_that_does_not_answer_is_ended(tmp_path):
     with pytest.raises(CheckFailed, match="no answer"):
         await check(tiny_model.write(tmp_path / "model"), seconds=0.01)

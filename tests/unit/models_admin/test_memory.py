@@ -103,6 +103,20 @@ def test_recurrent_layers_keep_a_state_whatever_the_context():
     assert needed(found, 2048, 2).kv == 2 * (2 * state + 2048 * 4096)
 
 
+def test_layers_that_keep_nothing():
+    shared = LLAMA_70B | {"block_count": 4, "attention.shared_kv_layers": 1}
+    assert shape("gemma4", shared).layers == (*[Layer(1024, 1024)] * 3, Layer(0, 0))
+    ssm = {"ssm.inner_size": 8, "ssm.state_size": 4, "ssm.group_count": 1, "ssm.conv_kernel": 2}
+    found = shape(
+        "nemotron_h",
+        LLAMA_70B | {"block_count": 3} | ssm,
+        attention__head_count_kv=numbers(0, 8, 0),
+        feed_forward_length=numbers(0, 0, 512),
+    )
+    state = 4 * (8 * 4 + 8 + 2 * 4)
+    assert found.layers == (Layer(0, 0, state=state), Layer(1024, 1024), Layer(0, 0))
+
+
 def test_models_for_vectors_have_one_context():
     bert = LLAMA_70B | {"block_count": 12, "embedding_length": 768, "context_length": 2048}
     whole = needed(shape("nomic-bert", bert), 4096, 8)
