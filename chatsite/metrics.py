@@ -39,6 +39,12 @@ _GAUGES = (
     ("engine_waiting", "Requests without a slot", "waiting"),
     ("engine_saved_bytes", "Conversations kept in RAM", "saved_bytes"),
 )
+_MEMORY = (
+    ("memory_bytes", "Memory of the machine, or of the part that is ours", "total"),
+    ("memory_available_bytes", "What is left of it", "available"),
+    ("memory_budget_bytes", "What models may take of it", "budget"),
+    ("memory_promised_bytes", "What is promised to models", "committed"),
+)
 
 
 @never_cache
@@ -88,13 +94,23 @@ class _Collector:
         for model, count in self._waiting.items():
             line.add_metric((model,), count)
         yield line
+        yield from self._of_memory()
         yield from self._of_models()
+
+    def _of_memory(self) -> Iterator[Metric]:
+        for name, text, field in _MEMORY:
+            gauge = GaugeMetricFamily(f"chatsite_{name}", text, labels=("host",))
+            for host in self._hosts:
+                if host.memory is not None:
+                    gauge.add_metric((host.id,), getattr(host.memory, field))
+            yield gauge
 
     def _of_models(self) -> Iterator[Metric]:
         for name, text, field in (
             ("slots", "Answers that can be written at once", "slots"),
             ("slots_busy", "Slots in use", "busy"),
             ("engine_resident_bytes", "Memory of the engine when it was loaded", "rss_bytes"),
+            ("engine_promised_bytes", "Memory that the engine may take", "promised_bytes"),
         ):
             gauge = GaugeMetricFamily(f"chatsite_{name}", text, labels=_MODEL)
             for labels, model in self._models():

@@ -15,9 +15,10 @@ from chatsite.metrics import metrics
 async def host(redis_url):
     stats = Stats(steps=7, step_seconds=1.5, prefilled=100, decoded=40, cached=60, accepted=5)
     model = status.ModelStatus("tiny:latest", "a" * 64, "ready", slots=8, busy=2, stats=stats)
+    memory = status.HostMemory(100, 50, 80, 30)
     loading = status.ModelStatus("other:latest", "b" * 64, "loading", progress=0.5)
     async with Redis.from_url(redis_url) as redis:
-        await status.announce(redis, status.HostStatus("h1", "box", 1, (model, loading)))
+        await status.announce(redis, status.HostStatus("h1", "box", 1, (model, loading), memory))
         await redis.zadd("cs:queue:tiny:latest", {"x": 1, "y": 2})
         yield
         await redis.delete("cs:queue:tiny:latest")
@@ -43,6 +44,8 @@ async def test_counts_of_hosts_engines_and_the_line(async_client, host):
     assert found["chatsite_engine_step_seconds_total", "tiny:latest"] == 1.5
     assert found["chatsite_engine_cached_tokens_total", "tiny:latest"] == 60
     assert ("chatsite_engine_steps_total", "other:latest") not in found
+    assert found["chatsite_memory_budget_bytes", None] == 80
+    assert found["chatsite_memory_promised_bytes", None] == 30
 
 
 async def test_without_a_token_only_this_machine_may_ask(async_client, redis_url):

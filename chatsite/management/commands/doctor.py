@@ -24,7 +24,8 @@ from redis.exceptions import RedisError
 
 from chatsite.engine import autotune
 from chatsite.engine.threads import default_threads
-from models_admin import dashboard
+from chatsite.inference.budget import Budget
+from models_admin import dashboard, placing
 from models_admin.models import ModelVersion
 
 _PACKAGES = ("django", "daphne", "channels", "celery", "redis", "llama-cpp-python")
@@ -121,6 +122,9 @@ def _machine() -> Iterator[Finding]:
         )
     chosen = f"{settings.ENV.threads} (CHATSITE_THREADS)" if settings.ENV.threads else "automatic"
     yield Finding("OK", f"Threads per model: {chosen}; fitting here: {default_threads()}")
+    budget, _left = Budget(settings.ENV.memory_mb << 20).room()
+    chosen = "CHATSITE_MEMORY_MB" if settings.ENV.memory_mb else "automatic"
+    yield Finding("OK", f"Models may take {filesizeformat(budget)} of memory together: {chosen}")
     text = f"{filesizeformat(memory.available)} of {filesizeformat(memory.total)} memory are free"
     if memory.available < 1 << 30:
         yield Finding("WARN", text, "Even small models want 1 GB. End something else.")
@@ -226,8 +230,19 @@ def _models() -> Iterator[Finding]:
                 f"{what} is in quarantine: {version.quarantined}",
                 "The administration can lift it.",
             )
+        elif unfit := _unfit(version):
+            yield Finding(
+                "WARN", f"{what}: {unfit}", "models set NAME --slots N, or a smaller one."
+            )
         else:
             yield Finding("OK", f"{what}: {filesizeformat(size)}")
+
+
+def _unfit(version: ModelVersion) -> str:
+    """Why it can't be loaded on this machine; empty if it can."""
+    name = version.names.first()
+    found = placing.fit_of(name) if name else None
+    return str(found) if found and found.verdict == "none" else ""
 
 
 def _tuning() -> Iterator[Finding]:
