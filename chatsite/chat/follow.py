@@ -43,7 +43,11 @@ class Follower:
                 await self._send(Started(feed.generation, attempt, feed.syntax))
             if feed.place is not None and feed.place != place and not feed.texts:
                 place = feed.place
-                await self._send(Waiting(feed.generation, place.ahead, place.model, place.progress))
+                await self._send(
+                    Waiting(
+                        feed.generation, place.ahead, place.model, place.progress, place.seconds
+                    )
+                )
             await self._room()
             if text := feed.read(self._cursor):
                 self._cursor = text.end

@@ -162,12 +162,14 @@ class Measured(Event, frozen=True, tag="measured"):
 class Waiting(Event, frozen=True, tag="waiting"):
     """Repeated while an answer waits. ``ahead`` counts the requests before it in line; ``model``
     is ``ready``, ``measuring``, ``loading`` (with ``progress`` 0 to 1), ``waiting`` (for memory
-    or a host) or ``failed``."""
+    or a host) or ``failed``. ``seconds`` until the answer begins are told while the model is
+    ready, once enough of its answers were measured."""
 
     generation: str
     ahead: int
     model: str
     progress: float | None = None
+    seconds: int | None = None
 
 
 class Started(Event, frozen=True, tag="started"):

@@ -71,5 +71,7 @@ async def waiting_line(
         elif known is None:
             answers.append(Place(ahead, "waiting"))
         else:
-            answers.append(Place(ahead, known.state, known.progress))
+            seconds = status.seconds_in_line(hosts, model, ahead)
+            told = None if seconds is None else round(seconds)
+            answers.append(Place(ahead, known.state, known.progress, told))
     return answers

@@ -21,6 +21,7 @@ from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.errors import RequestRefused
 from chatsite.inference import machine
+from chatsite.inference.expect import Occupancy
 from chatsite.inference.questions import Questions
 from chatsite.inference.room import Held, Option
 from chatsite.inference.running import Running
@@ -70,6 +71,7 @@ class ModelRunner:
     loaded: m.Loaded | None = None
     stats: m.Stats | None = None
     running: dict[str, Running] = field(default_factory=dict)
+    occupancy: Occupancy = field(default_factory=Occupancy)
     last_used: float = field(default_factory=time.monotonic)
     since: float = field(default_factory=time.monotonic)
     # It takes no more jobs, since another model has waited for its memory for long.
@@ -148,6 +150,11 @@ class ModelRunner:
             wanted_context=self.wanted if self.wanted > self.spec.context else 0,
             pinned=self.spec.pinned,
             expires_at=None if self.expires_in is None else time.time() + self.expires_in,
+            typical_seconds=self.occupancy.typical,
+            openings=self.occupancy.openings(
+                [time.monotonic() - running.began for running in self.running.values()],
+                self.spec.slots,
+            ),
         )
 
     def ensure(self) -> None:
@@ -319,6 +326,8 @@ class ModelRunner:
         self.last_used = time.monotonic()
         said = running.lease.job.keep_alive
         self.keep_alive = self.spec.keep_alive if said is None else said
+        if outcome.usage and not running.lease.job.embed:
+            self.occupancy.add(time.monotonic() - running.began)
         took = running.reasoning.stop(self.last_used)
         if took is not None:
             running.writer.reasoning_ms = took

@@ -50,7 +50,8 @@ class ReasoningClock:
 
 @dataclass
 class Running:
-    """``beginning`` saves the start; the end waits for it. ``syntax`` is that of the model."""
+    """``beginning`` saves the start; the end waits for it. ``syntax`` is that of the model;
+    ``began`` is the time of the monotonic clock at which it got its slot."""
 
     lease: Lease
     writer: Writer
@@ -58,6 +59,7 @@ class Running:
     syntax: OutputSyntax = PLAIN
     first_text_at: float | None = None
     vectors: Vectors | None = None
+    began: float = field(default_factory=time.monotonic)
     reasoning: ReasoningClock = field(init=False)
 
     def __post_init__(self) -> None:

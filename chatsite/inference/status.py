@@ -11,6 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from chatsite.engine.messages import Stats
+from chatsite.inference import expect
 
 ModelState = Literal["measuring", "loading", "ready", "waiting", "failed"]
 
@@ -25,7 +26,9 @@ class ModelStatus(msgspec.Struct, frozen=True):
     ``error`` the refusal if there was one (`ChatsiteError.as_dict`);
     ``stats`` what the child has counted since it was loaded. ``promised_bytes`` are what it may
     take; ``wanted_context`` is the context that did not fit memory, 0 if all is as wanted;
-    ``expires_at`` when it is let go unless somebody asks, in seconds since the epoch."""
+    ``expires_at`` when it is let go unless somebody asks, in seconds since the epoch.
+    ``typical_seconds`` is what an answer had its slot for lately, and ``openings`` the seconds
+    after which slots get free for those in line by that measure."""
 
     name: str
     digest: str
@@ -42,6 +45,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     wanted_context: int = 0
     pinned: bool = False
     expires_at: float | None = None
+    typical_seconds: float | None = None
+    openings: tuple[float, ...] = ()
 
 
 class HostMemory(msgspec.Struct, frozen=True):
@@ -88,6 +93,18 @@ async def alive(redis: Redis) -> list[HostStatus]:
         return []
     found = await redis.mget([f"cs:host:{id.decode()}" for id in sorted(ids)])
     return [_decode(status) for status in found if status]
+
+
+def seconds_in_line(hosts: list[HostStatus], model: str, ahead: int) -> float | None:
+    """When one with ``ahead`` others before it gets a slot for ``model``; None while nobody has
+    measured it."""
+    ready = [
+        (known.openings, known.typical_seconds / max(known.slots, 1))
+        for host in hosts
+        for known in host.models
+        if known.name == model and known.state == "ready" and known.typical_seconds is not None
+    ]
+    return expect.seconds_in_line(ready, ahead)
 
 
 def best(hosts: list[HostStatus], model: str) -> ModelStatus | None:

@@ -37,6 +37,7 @@ class Place:
     ahead: int
     model: str
     progress: float | None = None
+    seconds: int | None = None
 
 
 @dataclass(frozen=True)

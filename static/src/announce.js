@@ -52,7 +52,7 @@ export class Announcer {
       this.#read = text.length;
     }
     if (open) {
-      this.#sayStatus(text ? "" : waitingText(stream));
+      this.#sayStatus(text ? "" : waitingText(stream, false));
     } else if (this.#status !== generation.state) {
       this.#sentences.flush().forEach((sentence) => this.say(sentence));
       this.#status = generation.state;
@@ -71,9 +71,8 @@ export class Announcer {
     this.#status = "";
   }
 
-  /** Progress in percent is for the eye: only the words before it are said. @param {string} text */
-  #sayStatus(text) {
-    const words = text.replace(/\s*\d+\s*%/u, "");
+  /** @param {string} words */
+  #sayStatus(words) {
     if (words && words !== this.#status) {
       this.#status = words;
       this.say(words);

@@ -66,7 +66,8 @@ export function duration(ms) {
     unitDisplay: "narrow",
   });
   const rest = Math.round((ms % 60_000) / 1000) * 1000;
-  return `${minutes.format(Math.floor(ms / 60_000))} ${seconds(rest)}`;
+  const whole = minutes.format(Math.floor(ms / 60_000));
+  return rest ? `${whole} ${seconds(rest)}` : whole;
 }
 
 /** @param {number} value */

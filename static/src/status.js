@@ -1,5 +1,5 @@
 /** In words: what an answer waits for, how it ended, how fast it was. */
-import { fill, gettext, number, percent, placeInLine, seconds } from "./i18n.js";
+import { duration, fill, gettext, number, percent, placeInLine, seconds } from "./i18n.js";
 
 /**
  * @typedef {import("./stream.js").Stream} Stream
@@ -9,17 +9,21 @@ import { fill, gettext, number, percent, placeInLine, seconds } from "./i18n.js"
 /**
  * What stands where the first text will come.
  * @param {Stream | null} stream
+ * @param {boolean} [exact] false leaves out what changes all the time
  */
-export function waitingText(stream) {
+export function waitingText(stream, exact = true) {
   const waiting = stream?.waiting;
   if (!waiting) {
     return gettext("Thinking…");
   }
   const parts = [];
-  const { model, progress, ahead } = waiting;
+  const { model, progress, ahead, seconds } = waiting;
   if (model === "loading") {
-    const share = progress === null ? "" : percent(progress);
-    parts.push(fill(gettext("Loading the model {percent}"), { percent: share }).trim());
+    parts.push(
+      progress === null || !exact
+        ? gettext("Loading the model…")
+        : fill(gettext("Loading the model, {percent}"), { percent: percent(progress) }),
+    );
   } else if (model === "measuring") {
     parts.push(gettext("Finding the model's best settings for this machine…"));
   } else if (model === "waiting") {
@@ -27,10 +31,18 @@ export function waitingText(stream) {
   } else if (model === "failed") {
     parts.push(gettext("The model stopped. It is being started again…"));
   }
-  if (ahead > 0) {
-    parts.push(placeInLine(ahead + 1));
+  const wait = seconds && exact ? about(seconds) : "";
+  if (ahead > 0 || wait) {
+    const place = ahead > 0 ? placeInLine(ahead + 1) : gettext("Next in line");
+    parts.push(wait ? fill(gettext("{place}, about {time}"), { place, time: wait }) : place);
   }
   return parts.join(" · ") || gettext("Thinking…");
+}
+
+/** A time as one says it when it is not known exactly. @param {number} seconds */
+function about(seconds) {
+  const step = seconds < 10 ? 1 : seconds < 60 ? 5 : 60;
+  return duration(Math.ceil(seconds / step) * step * 1000);
 }
 
 /**

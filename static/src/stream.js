@@ -29,7 +29,8 @@ export class Stream {
     this.ended = false;
     /** Its owner has pressed Stop; the server's end of it is on its way. */
     this.stopping = false;
-    /** @type {{ahead: number, model: string, progress: number | null} | null} */
+    /** @type {{ahead: number, model: string, progress: number | null,
+     *   seconds: number | null} | null} */
     this.waiting = null;
     this.attempt = 0;
     /** How its text marks reasoning and calls. @type {import("./output.js").Syntax} */

@@ -107,8 +107,8 @@ export class Streams {
   handle(event) {
     const stream = this.follow(event.generation, true);
     if (event.type === "waiting") {
-      const { ahead, model, progress } = event;
-      stream.waiting = { ahead, model, progress: progress ?? null };
+      const { ahead, model, progress = null, seconds = null } = event;
+      stream.waiting = { ahead, model, progress, seconds };
     } else if (event.type === "started") {
       stream.waiting = null;
       stream.attempt = event.attempt;

@@ -92,8 +92,13 @@ test("what an answer waits for", () => {
   assert.equal(waitingText(null), "Thinking…");
   assert.equal(waiting({ model: "ready" }), "Thinking…");
   assert.equal(waiting({ model: "ready", ahead: 2 }), "3rd in line");
-  assert.equal(waiting({ model: "loading", progress: 0.4 }), "Loading the model 40%");
-  assert.equal(waiting({ model: "loading" }), "Loading the model");
+  assert.equal(waiting({ model: "loading", progress: 0.4 }), "Loading the model, 40%");
+  assert.equal(waiting({ model: "loading" }), "Loading the model…");
+  const line = { model: "ready", ahead: 2, seconds: 18 };
+  assert.equal(waiting(line), "3rd in line, about 20s");
+  assert.equal(waitingText({ waiting: line }, false), "3rd in line");
+  assert.equal(waiting({ model: "ready", seconds: 4 }), "Next in line, about 4s");
+  assert.equal(waiting({ model: "ready", seconds: 70 }), "Next in line, about 2m");
 });
 
 test("how an answer ended", () => {

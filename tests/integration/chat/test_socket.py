@@ -220,6 +220,8 @@ async def test_one_request_sent_twice_makes_one_turn(
 async def test_eight_stream_at_once_and_the_ninth_sees_the_line(
     scripted_stack: Stack, alice: ChatClient, bob: ChatClient
 ) -> None:
+    for n in range(3):
+        await ended(await alice.ask(f"measured {n}", model=MODEL))
     running = [await alice.ask(f"@tokens 3000 @delay-ms 20 {n}", model=MODEL) for n in range(8)]
     async with asyncio.timeout(20):
         await asyncio.gather(*(answer.has(10) for answer in running))
@@ -227,11 +229,12 @@ async def test_eight_stream_at_once_and_the_ninth_sees_the_line(
     ninth = await bob.ask("me too", model=MODEL)
     tenth = await bob.ask("and me", model=MODEL)
     async with asyncio.timeout(10):
-        while not (ninth.waits and tenth.waits):
+        while not all(one.waits and "seconds" in one.waits[-1] for one in (ninth, tenth)):
             await asyncio.sleep(0.02)
     assert ninth.waits[-1]["ahead"] == 0
     assert tenth.waits[-1]["ahead"] == 1
     assert ninth.waits[-1]["model"] == "ready"
+    assert ninth.waits[-1]["seconds"] is not None
     await alice.stop(running[0])
     assert (await ended(ninth))["state"] == "done"
     await ended(tenth)
