@@ -105,6 +105,13 @@ class TooMany(ChatsiteError):
     detailed = _("At most %(most)s of these are possible. Remove some first.")
 
 
+class TooLarge(ChatsiteError):
+    code = "too_large"
+    status = 413
+    message = _("This is too large.")
+    detailed = _("This is too large: at most %(most)s MB are possible.")
+
+
 class ModelMissing(ChatsiteError):
     code = "model_not_found"
     status = 404

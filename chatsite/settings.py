@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "chatsite.apps.ChatsiteConfig",
     "chatsite.chat",
     "chatsite.search",
+    "chatsite.exchange",
     "chatsite.chat.attachments",
     "chatsite.chat.assistants",
     "models_admin",

@@ -10,6 +10,7 @@ from models_admin.site import site
 urlpatterns = [
     path("", include("chatsite.chat.urls")),
     path("", include("chatsite.search.urls")),
+    path("", include("chatsite.exchange.urls")),
     path("", include("chatsite.accounts.urls")),
     path("v1/", include("chatsite.api.urls")),
     path("api/", include("chatsite.api.ollama_urls")),

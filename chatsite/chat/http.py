@@ -7,20 +7,21 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import msgspec
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
 
 from chatsite.accounts.models import User
 from chatsite.errors import BadRequest, ChatsiteError, NotSignedIn
 
 Body = TypeVar("Body", bound=msgspec.Struct)
-View = Callable[..., Coroutine[Any, Any, HttpResponse]]
+View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def json_api(view: View) -> View:
     """Signed-in people only; every `ChatsiteError` becomes ``{"error": {…}}`` with its status."""
 
     @wraps(view)
-    async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    async def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             return await view(request, await person(request), *args, **kwargs)
         except ChatsiteError as error:

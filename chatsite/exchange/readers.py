@@ -1,0 +1,179 @@
+"""The forms that conversations are exported in: ChatGPT's, Open WebUI's, and our own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from chatsite.exchange.tree import (
+    Chat,
+    Node,
+    Role,
+    Unreadable,
+    arranged,
+    key_of,
+    moment,
+    text,
+    title,
+)
+
+
+def read(raw: Any) -> Chat:
+    """A conversation of any known form. Raises `Unreadable`."""
+    if not isinstance(raw, dict):
+        raise Unreadable(_("It is not a conversation."))
+    if isinstance(raw.get("mapping"), dict):
+        chat = _chatgpt(raw)
+    elif isinstance(raw.get("chat"), dict):
+        chat = _open_webui(raw)
+    elif isinstance(raw.get("messages"), list) and "head" in raw:
+        chat = _own(raw)
+    else:
+        raise Unreadable(_("It is in a form that is not known here."))
+    chat.nodes, chat.head = arranged(chat.nodes, chat.head)
+    return chat
+
+
+def _chatgpt(raw: dict[str, Any]) -> Chat:
+    """`conversations.json`: ``mapping`` holds nodes by id, each with its parent."""
+    now = datetime.now(UTC)
+    chat = Chat(
+        "chatgpt",
+        key_of(raw.get("conversation_id") or raw.get("id"), raw),
+        title(raw.get("title")),
+        created=moment(raw.get("create_time")) or now,
+        updated=moment(raw.get("update_time")) or moment(raw.get("create_time")) or now,
+        head=_id(raw.get("current_node")),
+        archived=raw.get("is_archived") is True,
+    )
+    for key, entry in raw["mapping"].items():
+        if not isinstance(entry, dict):
+            continue
+        node = Node(key, _id(entry.get("parent")), None)
+        chat.nodes.append(node)
+        message = entry.get("message")
+        if not isinstance(message, dict):
+            continue
+        metadata = _dict(message.get("metadata"))
+        role = _role(_dict(message.get("author")).get("role"))
+        if role is None or metadata.get("is_visually_hidden_from_conversation") is True:
+            chat.left_out += _dict(message.get("author")).get("role") == "tool"
+            continue
+        node.content, missing = _chatgpt_content(_dict(message.get("content")))
+        chat.left_out += missing
+        node.role = role
+        node.moment = moment(message.get("create_time"))
+        node.model = _name(metadata.get("model_slug"))
+    return chat
+
+
+def _chatgpt_content(content: dict[str, Any]) -> tuple[str, int]:
+    """The text, and how many parts have none."""
+    match content.get("content_type"):
+        case "text" | "multimodal_text":
+            parts = content.get("parts")
+            parts = parts if isinstance(parts, list) else []
+            spoken = [text(part.get("text") if isinstance(part, dict) else part) for part in parts]
+            return "\n\n".join(filter(None, spoken)), _pictures(parts)
+        case "code":
+            code = text(content.get("text"))
+            language = content.get("language")
+            known = isinstance(language, str) and language.isalnum() and language != "unknown"
+            return f"```{language if known else ''}\n{code}\n```" if code else "", 0
+        case _:
+            # What the model thought or a tool said.
+            return "", 1
+
+
+def _pictures(parts: list[Any]) -> int:
+    return sum(isinstance(part, dict) and not text(part.get("text")) for part in parts)
+
+
+def _open_webui(raw: dict[str, Any]) -> Chat:
+    """One of the array that "export chats" gives: the tree is in ``chat.history``."""
+    inner = raw["chat"]
+    now = datetime.now(UTC)
+    created = moment(raw.get("created_at")) or moment(inner.get("timestamp")) or now
+    history = _dict(inner.get("history"))
+    messages = history.get("messages")
+    if not isinstance(messages, dict):
+        raise Unreadable(_("It has no messages."))
+    chat = Chat(
+        "openwebui",
+        key_of(raw.get("id") or inner.get("id"), raw),
+        title(inner.get("title") or raw.get("title")),
+        created=created,
+        updated=moment(raw.get("updated_at")) or created,
+        head=_id(history.get("currentId")),
+        archived=raw.get("archived") is True,
+        pinned=raw.get("pinned") is True,
+    )
+    for key, entry in messages.items():
+        if not isinstance(entry, dict):
+            continue
+        content = entry.get("content")
+        if isinstance(content, list):
+            parts = [text(_dict(part).get("text")) for part in content]
+            chat.left_out += parts.count("")
+            content = "\n\n".join(filter(None, parts))
+        files = entry.get("files")
+        chat.left_out += len(files) if isinstance(files, list) else 0
+        chat.nodes.append(
+            Node(
+                key,
+                _id(entry.get("parentId")),
+                _role(entry.get("role")),
+                text(content),
+                moment(entry.get("timestamp")),
+                _name(entry.get("model")),
+            )
+        )
+    return chat
+
+
+def _own(raw: dict[str, Any]) -> Chat:
+    """What `writers.py` writes."""
+    created = moment(raw.get("created_at")) or datetime.now(UTC)
+    chat = Chat(
+        "chatsite",
+        key_of(raw.get("id"), raw),
+        title(raw.get("title")),
+        created=created,
+        updated=moment(raw.get("updated_at")) or created,
+        head=_id(raw.get("head")),
+        archived=raw.get("archived") is True,
+        pinned=raw.get("pinned") is True,
+    )
+    for entry in raw["messages"]:
+        if isinstance(entry, dict) and (key := _id(entry.get("id"))):
+            attachments = entry.get("attachments")
+            chat.left_out += len(attachments) if isinstance(attachments, list) else 0
+            chat.nodes.append(
+                Node(
+                    key,
+                    _id(entry.get("parent")),
+                    _role(entry.get("role")),
+                    text(entry.get("content")),
+                    moment(entry.get("created_at")),
+                    _name(entry.get("model")),
+                )
+            )
+    return chat
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _id(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _role(value: Any) -> Role | None:
+    return value if isinstance(value, str) and value in {"user", "assistant"} else None
+
+
+def _name(value: Any) -> str:
+    return " ".join(text(value).split())[:200]

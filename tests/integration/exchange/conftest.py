@@ -1,0 +1,3 @@
+"""People and a model, as the chat's tests have them."""
+
+from tests.integration.chat.conftest import alice, bob, model  # noqa: F401

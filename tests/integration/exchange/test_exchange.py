@@ -1,0 +1,124 @@
+"""Conversations out as files and in again, whole and once."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.test import AsyncClient, Client
+from redis.asyncio import Redis
+
+from chatsite.accounts.models import User
+from chatsite.chat.models import Conversation, Generation, Message
+from chatsite.exchange import taking
+from chatsite.search import find
+from tests.unit.exchange.test_readers import chatgpt, chatgpt_node
+
+
+@pytest.fixture(autouse=True)
+def _redis(redis: Redis) -> None:
+    """Hints go through it."""
+
+
+def trees(count: int = 1) -> list[dict[str, Any]]:
+    return [
+        {
+            **chatgpt(
+                chatgpt_node("q", None, "user", "关于数据库的问题"),
+                chatgpt_node("a1", "q", "assistant", "First answer", model_slug="gpt-4o"),
+                chatgpt_node("a2", "q", "assistant", "Second **answer**"),
+                head="a2",
+            ),
+            "conversation_id": f"c{number}",
+            "title": f"Tree {number}",
+        }
+        for number in range(count)
+    ]
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_import_is_whole_found_and_idempotent(alice: User, bob: User) -> None:
+    client = signed_in(alice)
+    body = json.dumps([*trees(2), {"title": "Odd\ud800"}, 5])
+    report = client.post("/chat/import/", body, content_type="application/json").json()
+    assert (report["taken"], report["known"]) == (2, 0)
+    assert [one["title"] for one in report["refused"]] == ["Odd?", ""]
+    assert all(one["reason"] for one in report["refused"])
+    again = client.post("/chat/import/", body, content_type="application/json").json()
+    assert (again["taken"], again["known"]) == (0, 2)
+    assert Message.objects.of(alice).count() == 6
+    assert {row.model for row in Generation.objects.of(alice)} == {"gpt-4o", ""}
+    found = find.search(alice, "数据库")["results"]
+    assert len(found) == 2
+    shown = client.get(f"/chat/conversations/{found[0]['conversation']['id']}/").json()
+    contents = [message["content"] for message in shown["messages"]]
+    assert contents == ["关于数据库的问题", "First answer", "Second **answer**"]
+    assert shown["conversation"]["head"] == shown["messages"][2]["id"]
+    # Another person's import is their own matter.
+    assert taking.take(bob, trees())["taken"] == 1
+
+
+def test_what_was_deleted_can_be_taken_again(alice: User) -> None:
+    taking.take(alice, trees())
+    conversation = Conversation.objects.of(alice).get()
+    signed_in(alice).delete(f"/chat/conversations/{conversation.pk}/")
+    assert taking.take(alice, trees())["taken"] == 1
+    assert Conversation.objects.of(alice).get().pk != conversation.pk
+    assert not Conversation.objects.deleted_by(alice).exists()
+
+
+def test_one_as_markdown_and_json(alice: User, bob: User) -> None:
+    taking.take(alice, trees())
+    conversation = Conversation.objects.of(alice).get()
+    address = f"/chat/export/{conversation.pk}/"
+    markdown = signed_in(alice).get(address)
+    assert markdown["Content-Disposition"] == 'attachment; filename="Tree 0.md"'
+    assert markdown.content.decode() == (
+        "# Tree 0\n\n## You\n\n关于数据库的问题\n\n## Answer\n\nSecond **answer**\n"
+    )
+    whole = signed_in(alice).get(address, {"form": "json"}).json()
+    assert [one["model"] for one in whole["messages"]] == [None, "gpt-4o", ""]
+    assert taking.take(bob, [whole])["taken"] == 1
+    assert Message.objects.of(bob).count() == 3
+    assert taking.take(alice, [whole])["known"] == 1
+    assert signed_in(alice).get(address, {"form": "docx"}).status_code == 400
+    assert signed_in(bob).get(address).status_code == 404
+    assert Client().get(address).status_code == 401
+
+
+async def test_all_as_one_file(alice: User, bob: User) -> None:
+    await sync_to_async(taking.take)(alice, trees(3))
+    await sync_to_async(taking.take)(bob, trees(1))
+    client = AsyncClient()
+    await client.aforce_login(alice)
+    response: Any = await client.get("/chat/export/")
+    content = b"".join([chunk async for chunk in response.streaming_content])
+    assert int(response["Content-Length"]) == len(content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        whole = json.loads(archive.read("conversations.json"))
+        assert len([name for name in names if name.endswith(".md")]) == 3
+    assert len(whole["conversations"]) == 3
+    report = await sync_to_async(taking.take)(alice, whole["conversations"])
+    assert (report["taken"], report["known"]) == (0, 3)
+
+
+@pytest.mark.parametrize("body", ["", "{", "{}", "[" * 100_000, json.dumps([0] * 201)])
+def test_bodies_that_are_no_list(alice: User, body: str) -> None:
+    response = signed_in(alice).post("/chat/import/", body, content_type="application/json")
+    assert response.status_code == 400
+
+
+def test_too_large_a_body_is_not_read(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatsite.exchange.views.BODY_MAX", 10)
+    response = signed_in(alice).post("/chat/import/", "[" * 11, content_type="application/json")
+    assert response.status_code == 413

@@ -1,0 +1,158 @@
+"""What other programs export, as conversations here, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chatsite.exchange.readers import read
+from chatsite.exchange.tree import MESSAGES_MAX, Node, Unreadable, arranged, moment
+
+
+def chatgpt_node(
+    id: str, parent: str | None, role: str = "", *parts: Any, kind: str = "text", **metadata: Any
+) -> dict[str, Any]:
+    message = {
+        "id": id,
+        "author": {"role": role},
+        "create_time": 1700000000.5,
+        "content": {"content_type": kind, "parts": list(parts), "text": "".join(map(str, parts))},
+        "metadata": metadata,
+    }
+    return {"id": id, "parent": parent, "children": [], "message": message if role else None}
+
+
+def chatgpt(*nodes: dict[str, Any], head: str) -> dict[str, Any]:
+    return {
+        "title": "  Trees \n",
+        "create_time": 1700000000.0,
+        "update_time": 1700000100.0,
+        "mapping": {node["id"]: node for node in nodes},
+        "current_node": head,
+        "conversation_id": "abc",
+    }
+
+
+def test_chatgpt_with_branches_tools_and_pictures() -> None:
+    chat = read(
+        chatgpt(
+            chatgpt_node("root", None),
+            chatgpt_node(
+                "sys", "root", "system", "hidden", is_visually_hidden_from_conversation=True
+            ),
+            chatgpt_node("q", "sys", "user", "Why?", {"content_type": "image_asset_pointer"}),
+            chatgpt_node("a1", "q", "assistant", "Because.", model_slug="gpt-4o"),
+            chatgpt_node("a2", "q", "assistant", "Let me look."),
+            chatgpt_node("call", "a2", "assistant", "print(1)", kind="code"),
+            chatgpt_node("tool", "call", "tool", "1", kind="execution_output"),
+            chatgpt_node("a3", "tool", "assistant", "It is one.\x00\ud800"),
+            chatgpt_node("q2", "a3", "user", "Thanks"),
+            head="q2",
+        )
+    )
+    assert (chat.source, chat.key, chat.title, chat.head) == ("chatgpt", "abc", "Trees", "q2")
+    assert chat.created.year == 2023
+    assert [(node.key, node.parent, node.role) for node in chat.nodes] == [
+        ("q", None, "user"),
+        ("a1", "q", "assistant"),
+        ("a2", "q", "assistant"),
+        ("q2", "a2", "user"),
+    ]
+    assert chat.nodes[1].model == "gpt-4o"
+    assert chat.nodes[2].content == "Let me look.\n\n```\nprint(1)\n```\n\nIt is one.?"
+    assert chat.left_out == 2
+
+
+def test_answers_that_branch_are_not_joined() -> None:
+    nodes, head = arranged(
+        [
+            Node("q", None, "user", "q"),
+            Node("a", "q", "assistant", "a"),
+            Node("t", "a", None),
+            Node("b", "t", "assistant", "b"),
+            Node("other", "a", "user", "other"),
+        ],
+        "t",
+    )
+    assert [(node.key, node.parent) for node in nodes] == [
+        ("q", None),
+        ("a", "q"),
+        ("b", "a"),
+        ("other", "a"),
+    ]
+    assert head == "a"
+
+
+def test_open_webui() -> None:
+    messages = {
+        "1": {
+            "id": "1",
+            "parentId": None,
+            "role": "user",
+            "content": "Hi",
+            "timestamp": 1700000000,
+        },
+        "2": {"parentId": "1", "role": "assistant", "content": "Hello", "model": "llama3:8b"},
+        "3": {
+            "parentId": "1",
+            "role": "assistant",
+            "content": [{"type": "text", "text": "Hey"}, {"type": "image_url"}],
+            "files": [{}],
+        },
+    }
+    chat = read(
+        {
+            "id": "x1",
+            "title": "Greeting",
+            "updated_at": 1700000500,
+            "created_at": 1700000000,
+            "archived": True,
+            "chat": {"title": "Greeting", "history": {"messages": messages, "currentId": "3"}},
+        }
+    )
+    assert (chat.source, chat.key, chat.head, chat.archived) == ("openwebui", "x1", "3", True)
+    assert [node.content for node in chat.nodes] == ["Hi", "Hello", "Hey"]
+    assert chat.left_out == 2
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"mapping": []},
+        {"mapping": {}},
+        {"mapping": {"a": None, "b": {"parent": 1, "message": {"author": "x", "content": 3}}}},
+        {"mapping": {"a": {"parent": "b", "message": None}, "b": {"parent": "a"}}},
+        {"chat": {"history": {"messages": {"1": {"role": ["user"], "content": {}}}}}},
+        {"chat": {"history": None}},
+        {"messages": [1, {"id": "a", "role": "user", "content": None}], "head": 3},
+        {"messages": [{"id": "a", "role": "user", "content": "x" * 1_000_001}], "head": "a"},
+        {"messages": [{"id": str(n)} for n in range(MESSAGES_MAX + 1)], "head": None},
+    ],
+)
+def test_what_is_no_conversation_is_refused(raw: Any) -> None:
+    with pytest.raises(Unreadable):
+        read(raw)
+
+
+def test_a_deep_tree_is_read() -> None:
+    nodes = [Node(str(n), str(n - 1) if n else None, "user", "x") for n in range(MESSAGES_MAX)]
+    assert len(arranged(nodes, "0")[0]) == MESSAGES_MAX
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, "x", -1, 0, 1e300, float("nan"), "9999-01-01", 10**400, {}]
+)
+def test_moments_that_are_nonsense(value: Any) -> None:
+    assert moment(value) is None
+
+
+def test_moments_of_all_kinds() -> None:
+    for value in (1700000000, 1700000000000, 1700000000000000000, "2023-11-14T22:13:20Z"):
+        found = moment(value)
+        assert found
+        assert found.isoformat() == "2023-11-14T22:13:20+00:00"
