@@ -172,7 +172,9 @@ def _id(value: Any) -> str | None:
 
 
 def _role(value: Any) -> Role | None:
-    return value if isinstance(value, str) and value in {"user", "assistant"} else None
+    if value == "user":
+        return "user"
+    return "assistant" if value == "assistant" else None
 
 
 def _name(value: Any) -> str:
