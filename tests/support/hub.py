@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 20
+_SLOW_BLOCK = 1 << 14
 
 
 class Hub:
@@ -146,9 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in {"cut", "stall"}:
             data = data[: len(data) // 2]
             self.close_connection = True
-        for at in range(0, len(data), _BLOCK):
-            self.wfile.write(data[at : at + _BLOCK])
-            if hub.pace and at + _BLOCK < len(data):
+        block = _SLOW_BLOCK if hub.pace else _BLOCK
+        for at in range(0, len(data), block):
+            self.wfile.write(data[at : at + block])
+            if hub.pace and at + block < len(data):
                 time.sleep(hub.pace)
         if fault == "stall":
             self.wfile.flush()
