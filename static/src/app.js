@@ -4,6 +4,7 @@ import { Announcer } from "./announce.js";
 import { Api } from "./api.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
+import { Comparison } from "./comparison.js";
 import { CommandError } from "./connection.js";
 import { Conversations } from "./conversations.js";
 import { byId, copyFrom } from "./dom.js";
@@ -18,6 +19,7 @@ import { ModelChoice } from "./models.js";
 import { Quote } from "./quote.js";
 import { Follow } from "./scroll.js";
 import { markSeen } from "./seen.js";
+import { Rivals } from "./rivals.js";
 import { Search } from "./search.js";
 import { Sidebar } from "./sidebar.js";
 import { Toast } from "./toast.js";
@@ -41,7 +43,7 @@ const frame = new SidebarFrame();
 const banner = new Banner(boot.urls.login);
 const announcer = new Announcer(byId("live"));
 const models = new ModelChoice(byId("model"), () => {
-  welcome.show(models.assistant);
+  chosen();
   fullness.update();
   composer.focus();
 });
@@ -54,6 +56,8 @@ const messages = new Messages({
   newChat: () => go(null),
   onEarlier: () => markSeen(byId("thread"), chat.thread?.outline() ?? []),
 });
+const rivals = new Rivals(models);
+const comparison = new Comparison(chat, () => composer.focus());
 const welcome = new Welcome((text) => composer.fill(text));
 const uploads = new Uploads(api, () => models.value);
 const files = new Files({
@@ -87,7 +91,16 @@ const composer = new Composer({
   model: () => models.value,
   send: (text) => {
     const more = { keep_latest: fullness.keepsLatest, attachments: files.ids };
+    const [label, others] = [models.label, rivals.chosen];
     const sent = chat.send(text, models.value, more);
+    rivals.clear();
+    if (others.length > 0) {
+      sent.then(
+        (accepted) => comparison.ask(accepted.assistant_message.id, label, others),
+        // Its reason is told where the text returns to.
+        () => {},
+      );
+    }
     follow.toEnd();
     return sent;
   },
@@ -174,8 +187,14 @@ function showComposer() {
     } else {
       models.prefer(lastOf("assistant")?.generation);
     }
-    welcome.show(models.assistant);
+    chosen();
   }
+}
+
+/** Another model or assistant is to answer, or others are there to choose. */
+function chosen() {
+  welcome.show(models.assistant);
+  rivals.update();
 }
 
 chat.addEventListener("open", () => {
@@ -216,7 +235,7 @@ chat.addEventListener("status", () => {
     api.models().then(
       (found) => {
         models.show(found);
-        welcome.show(models.assistant);
+        chosen();
         fullness.update();
       },
       () => {},

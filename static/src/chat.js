@@ -151,6 +151,7 @@ export class Chat extends EventTarget {
         this.current = accepted.conversation.id;
         this.#emit("created");
       }
+      return accepted;
     } finally {
       this.#outgoing.delete(key);
       this.#emit("thread");
@@ -170,9 +171,9 @@ export class Chat extends EventTarget {
   /**
    * @param {string} message
    * @param {string} model
+   * @param {string | null} [assistant] the chosen one, if no other is named
    */
-  regenerate(message, model) {
-    const assistant = this.assistant();
+  regenerate(message, model, assistant = this.assistant()) {
     return this.connection.request({ type: "regenerate", message, model, assistant });
   }
 
@@ -294,6 +295,14 @@ export class Chat extends EventTarget {
     if (id !== null && id === this.current) {
       this.later.run(id, () => this.refresh(id));
     }
+  }
+
+  /**
+   * Somebody wants to see answers side by side.
+   * @param {string[]} messages
+   */
+  compare(messages) {
+    this.#emit("compare", messages);
   }
 
   /**

@@ -29,7 +29,7 @@ export class Composer {
    * @param {import("./drafts.js").Drafts} options.drafts
    * @param {number} options.limit in characters
    * @param {() => string} options.model
-   * @param {(text: string) => Promise<void>} options.send rejects when the text is refused
+   * @param {(text: string) => Promise<unknown>} options.send rejects when the text is refused
    * @param {() => Promise<void>} options.stop
    * @param {(text: string) => void} options.onText what is written has changed
    * @param {() => boolean} options.mayGo false when the text would not fit, after saying so

@@ -54,11 +54,15 @@ export class Gauge {
     this.#text.textContent = about + percent(share);
     this.#ring.setAttribute("stroke-dasharray", `${share * RING} ${RING}`);
     this.#button.classList.toggle("tight", tight);
-    const values = { used: number(used), context: number(figures.context) };
+    const values = {
+      share: this.#text.textContent,
+      used: number(used),
+      context: number(figures.context),
+    };
     this.#button.title = this.#button.ariaLabel = fill(
       figures.estimated
-        ? gettext("Context: about {used} of {context} tokens")
-        : gettext("Context: {used} of {context} tokens"),
+        ? gettext("Context: {share}, about {used} of {context} tokens")
+        : gettext("Context: {share}, {used} of {context} tokens"),
       values,
     );
     /** @type {[string, number][]} */

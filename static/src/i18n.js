@@ -70,6 +70,17 @@ export function duration(ms) {
   return rest ? `${whole} ${seconds(rest)}` : whole;
 }
 
+/** Seconds from one on. @param {number} ms */
+export function milliseconds(ms) {
+  return ms >= 1000
+    ? seconds(ms)
+    : new Intl.NumberFormat(locale, {
+        style: "unit",
+        unit: "millisecond",
+        maximumFractionDigits: 0,
+      }).format(ms);
+}
+
 /** @param {number} value */
 export function bytes(value) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];

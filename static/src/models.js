@@ -37,6 +37,22 @@ export class ModelChoice {
     return this.assistant?.model ?? this.select.value;
   }
 
+  /** How people see the chosen one. */
+  get label() {
+    return this.select.selectedOptions[0]?.label ?? "";
+  }
+
+  /** All that can be chosen, in the order of the list. */
+  get choices() {
+    return [...this.select.options]
+      .filter(({ value }) => value !== "")
+      .map(({ value, label }) => {
+        const assistant = this.assistants.find(({ id }) => ASSISTANT + id === value);
+        const model = assistant?.model ?? value;
+        return { value, label, model, assistant: assistant?.id ?? null };
+      });
+  }
+
   /** The chosen assistant, null for a plain model. @returns {Assistant | null} */
   get assistant() {
     const { value } = this.select;

@@ -62,6 +62,10 @@ export class Turn {
     const text = h("span", {}, `${at + 1}/${siblings.length}`);
     text.title = fill(gettext("Version {place} of {count}"), place);
     this.branches.replaceChildren(previous, text, next);
+    if (this.message?.role === "assistant") {
+      const label = gettext("Compare the versions side by side");
+      this.branches.append(iconButton("compare", label, () => this.chat.compare(siblings)));
+    }
   }
 }
 

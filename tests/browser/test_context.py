@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import FilePayload, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.browser.actions import ask, box, done
+from tests.browser.test_accessibility import violations
 from tests.support.documents import pdf
-from tests.support.stack import Stack
+from tests.support.stack import PASSWORD, Stack
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,9 @@ def stack(scripted_stack: Stack) -> Stack:
 
 def test_the_gauge_counts_before_anything_is_sent(page: Page) -> None:
     gauge = page.get_by_role("button", name="Context:")
-    expect(gauge).to_have_accessible_name(re.compile(r"^Context: \d+ of 4,096 tokens$"))
+    expect(gauge).to_have_accessible_name(re.compile(r"^Context: \d+%, \d+ of 4,096 tokens$"))
     box(page).fill("word" + " word" * 1999)
-    expect(gauge).to_have_accessible_name(re.compile(r"^Context: 2,0\d\d of 4,096 tokens$"))
+    expect(gauge).to_have_accessible_name(re.compile(r"^Context: \d+%, 2,0\d\d of 4,096 tokens$"))
     gauge.click()
     panel = page.get_by_role("dialog", name="The model's context")
     expect(panel.locator("div", has_text="This message").last).to_contain_text("2,000")
@@ -29,7 +30,7 @@ def test_the_gauge_counts_before_anything_is_sent(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(gauge).to_be_focused()
     box(page).fill("")
-    expect(gauge).to_have_accessible_name(re.compile(r"^Context: \d\d of"))
+    expect(gauge).to_have_accessible_name(re.compile(r"^Context: \d+%, \d\d of"))
 
 
 def test_what_does_not_fit_is_a_choice_and_what_is_left_out_is_marked(page: Page) -> None:
@@ -167,3 +168,116 @@ def test_an_assistant_is_made_chosen_and_kept(page: Page, person: str) -> None:
     page.go_back()
     expect(page.get_by_role("article")).to_have_text("Ahoy!")
     expect(choice.locator("option:checked")).to_have_text("P Pirate")
+
+
+@pytest.fixture
+def others(stack: Stack) -> None:
+    """Two more models that can be chosen."""
+    for name in ("second:1b", "third:1b"):
+        stack.manage("models", "cp", "smollm2:135m", name)
+
+
+def test_one_question_to_several_models(page: Page, others: None) -> None:
+    page.reload()
+    page.get_by_role("button", name="Compare with other models").click()
+    panel = page.get_by_role("dialog", name="Compare answers")
+    panel.get_by_label("second:1b").check()
+    panel.get_by_label("third:1b").check()
+    for box_left in panel.locator("input:not(:checked)").all():
+        expect(box_left).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Compare with second:1b, third:1b")).to_be_visible()
+    box(page).fill("@delay-ms 10 @tokens 30")
+    box(page).press("Enter")
+    side_by_side = page.get_by_role("dialog", name="Answers side by side")
+    columns = side_by_side.locator(".column")
+    expect(columns).to_have_count(3)
+    for name in ("smollm2:135m", "second:1b", "third:1b"):
+        column = side_by_side.get_by_role("region", name=name)
+        expect(column.get_by_role("article")).to_contain_text("w1 w2")
+        expect(column).to_contain_text("30 tokens")
+        expect(column).to_contain_text("First word")
+        expect(column).to_contain_text("Tokens/s")
+    second = side_by_side.get_by_role("region", name="second:1b")
+    second.get_by_role("button", name="Go on with this answer").click()
+    expect(side_by_side).to_be_hidden()
+    expect(box(page)).to_be_focused()
+    expect(page.locator(".figures")).to_contain_text("second:1b")
+    expect(page.locator("#thread")).to_contain_text("2/3")
+    page.reload()
+    expect(page.locator(".figures")).to_contain_text("second:1b")
+    page.get_by_role("button", name="Compare the versions side by side").click()
+    expect(columns).to_have_count(3)
+    page.get_by_role("button", name="Close").click()
+    expect(side_by_side).to_be_hidden()
+
+
+def test_a_comparison_can_be_stopped(page: Page, others: None) -> None:
+    page.reload()
+    page.get_by_role("button", name="Compare with other models").click()
+    page.get_by_role("dialog", name="Compare answers").get_by_label("second:1b").check()
+    page.keyboard.press("Escape")
+    box(page).fill("@delay-ms 40 @tokens 900")
+    box(page).press("Enter")
+    columns = page.locator(".column")
+    for column in (columns.first, columns.last):
+        expect(column).to_contain_text("w2 ")
+    page.get_by_role("button", name="Stop all").click()
+    for column in (columns.first, columns.last):
+        expect(column).to_contain_text("You stopped this answer.")
+    expect(page.get_by_role("button", name="Stop all")).to_be_hidden()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_axe_finds_nothing(
+    browser: Browser, stack: Stack, person: str, others: None, theme: str, language: str
+) -> None:
+    """And on a phone nothing is wider than the screen."""
+    context = browser.new_context(
+        base_url=stack.url,
+        color_scheme=theme,  # type: ignore[arg-type]
+        reduced_motion="reduce",
+        locale=language,
+        viewport={"width": 390, "height": 844},
+    )
+    page = context.new_page()
+    page.goto("/accounts/login/")
+    page.locator("[name=login]").fill(person)
+    page.locator("[name=password]").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/")
+
+    def check(what: str) -> None:
+        assert violations(page) == [], what
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, what
+
+    message = page.locator("#message")
+    expect(page.locator("#gauge")).to_be_visible()
+    give(page, "a rather long name of a file that does not fit.md", b"# Words")
+    give(page, "photo.png", b"\x89PNG\x00")
+    expect(page.locator("#send-problem")).to_be_visible()
+    expect(page.locator("#files li")).to_have_count(1)
+    check("attachments")
+    message.fill("word " * 5000)
+    expect(page.locator("#context-problem")).to_be_visible()
+    page.locator("#gauge").click()
+    check("gauge")
+    page.keyboard.press("Escape")
+    page.locator("#compare").click()
+    page.locator("#compare-list input").first.check()
+    check("choice of rivals")
+    page.keyboard.press("Escape")
+    message.fill("@say # Title\n\nSome `text`.")
+    message.press("Enter")
+    expect(page.locator(".column .button")).to_have_count(2)
+    check("comparison")
+    page.keyboard.press("Escape")
+    expect(page.locator("#comparison")).to_be_hidden()
+    check("a message with attachments")
+    page.locator(".turn.user .chip-button").click()
+    expect(page.locator("#document-text")).to_contain_text("# Words")
+    check("document")
+    page.goto("/accounts/assistants/")
+    check("assistants")
+    context.close()
