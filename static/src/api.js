@@ -90,6 +90,14 @@ export class Api {
   }
 
   /**
+   * @param {string} conversations a JSON array
+   * @returns {Promise<import("./exchange.js").Report>}
+   */
+  take(conversations) {
+    return this.#json("POST", "import/", conversations);
+  }
+
+  /**
    * @returns {Promise<{models: import("./models.js").Model[],
    *   assistants: import("./models.js").Assistant[], default_model: string | null}>}
    */
@@ -132,25 +140,26 @@ export class Api {
   /**
    * @param {string} method
    * @param {string} path
-   * @param {object | Blob} [body]
+   * @param {object | Blob | string} [body] a string is JSON already
    * @returns {Promise<any>}
    */
   async #json(method, path, body) {
-    let response;
     const raw = body instanceof Blob;
+    const sent = raw || typeof body !== "object" ? body : JSON.stringify(body);
+    let response;
     try {
       response = await fetch(BASE + path, {
         method,
         headers: {
           Accept: "application/json",
-          ...(body && { "Content-Type": raw ? "application/octet-stream" : "application/json" }),
+          ...(sent && { "Content-Type": raw ? "application/octet-stream" : "application/json" }),
           ...(method !== "GET" && { "X-CSRFToken": this.csrf }),
         },
-        body: raw ? body : body && JSON.stringify(body),
+        body: sent,
         credentials: "same-origin",
-        // What somebody chose is saved, also when they leave the page at once.
-        // (Browsers allow that for small requests.)
-        keepalive: method !== "GET" && !raw,
+        // What somebody chose is saved, also when they leave the page at once. Browsers refuse
+        // more than 64 KiB of it.
+        keepalive: method !== "GET" && !raw && (sent?.length ?? 0) < 16_000,
         // A redirect leads to the sign-in page: that is an answer too.
         redirect: "manual",
       });

@@ -175,6 +175,8 @@ function announce() {
   announcer.follow(answer, stream, messages.said(answer));
 }
 
+/** @type {import("./exchange.js").Exchange | null} */
+let exchange = null;
 let shown = /** @type {string | null | undefined} */ (undefined);
 
 /** A conversation's draft and model come with it, once its messages are known. */
@@ -244,6 +246,12 @@ chat.addEventListener("status", () => {
 });
 conversations.addEventListener("change", showTitle);
 
+byId("exchange-open").addEventListener("click", async () => {
+  byId("account-menu").hidePopover();
+  const { Exchange } = await import("./exchange.js");
+  exchange ??= new Exchange({ api, onTaken: () => conversations.refresh() });
+  exchange.open();
+});
 byId("new-chat").addEventListener("click", () => go(null));
 byId("new-chat-top").addEventListener("click", () => go(null));
 byId("thread").addEventListener("click", (/** @type {MouseEvent} */ event) => {

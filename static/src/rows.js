@@ -98,3 +98,18 @@ function optionsButton(label) {
     icon("more"),
   );
 }
+
+/** What one conversation can leave as. @param {Conversation} item */
+export function exports(item) {
+  return [
+    { form: "markdown", label: gettext("Markdown, as shown") },
+    { form: "json", label: gettext("JSON, with all branches") },
+  ].map(({ form, label }) => ({
+    icon: "exchange",
+    label,
+    run: () => {
+      const link = h("a", { href: `/chat/export/${item.id}/?form=${form}`, download: "" });
+      link.click();
+    },
+  }));
+}

@@ -4,7 +4,7 @@ import { byId, h } from "./dom.js";
 import { byDay } from "./groups.js";
 import { gettext, month } from "./i18n.js";
 import { MAIN } from "./conversations.js";
-import { choice, heading, places, row } from "./rows.js";
+import { choice, exports, heading, places, row } from "./rows.js";
 import { Selection } from "./selection.js";
 
 /** @typedef {import("./thread.js").Conversation} Conversation */
@@ -220,6 +220,11 @@ export class Sidebar {
             run: () => filing.archive([item], false),
           }
         : { icon: "archive", label: gettext("Archive"), run: () => filing.archive([item]) },
+      {
+        icon: "exchange",
+        label: gettext("Export…"),
+        run: () => openMenu(button, exports(item), back),
+      },
       { icon: "select", label: gettext("Select…"), run: () => this.selection.begin(item.id) },
       {
         icon: "delete",

@@ -8,8 +8,8 @@ import zipfile
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
-from django.test import AsyncClient, Client
+from asgiref.sync import async_to_sync
+from django.test import Client
 from redis.asyncio import Redis
 
 from chatsite.accounts.models import User
@@ -95,20 +95,22 @@ def test_one_as_markdown_and_json(alice: User, bob: User) -> None:
     assert Client().get(address).status_code == 401
 
 
-async def test_all_as_one_file(alice: User, bob: User) -> None:
-    await sync_to_async(taking.take)(alice, trees(3))
-    await sync_to_async(taking.take)(bob, trees(1))
-    client = AsyncClient()
-    await client.aforce_login(alice)
-    response: Any = await client.get("/chat/export/")
-    content = b"".join([chunk async for chunk in response.streaming_content])
+def test_all_as_one_file(alice: User, bob: User) -> None:
+    taking.take(alice, trees(3))
+    taking.take(bob, trees(1))
+    response: Any = signed_in(alice).get("/chat/export/")
+
+    async def read() -> bytes:
+        return b"".join([chunk async for chunk in response.streaming_content])
+
+    content = async_to_sync(read)()
     assert int(response["Content-Length"]) == len(content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = archive.namelist()
         whole = json.loads(archive.read("conversations.json"))
-        assert len([name for name in names if name.endswith(".md")]) == 3
+    assert len([name for name in names if name.endswith(".md")]) == 3
     assert len(whole["conversations"]) == 3
-    report = await sync_to_async(taking.take)(alice, whole["conversations"])
+    report = taking.take(alice, whole["conversations"])
     assert (report["taken"], report["known"]) == (0, 3)
 
 
