@@ -146,6 +146,7 @@ export class Api {
   async #json(method, path, body) {
     const raw = body instanceof Blob;
     const sent = raw || typeof body !== "object" ? body : JSON.stringify(body);
+    const small = typeof sent !== "string" || sent.length < 16_000;
     let response;
     try {
       response = await fetch(BASE + path, {
@@ -159,7 +160,7 @@ export class Api {
         credentials: "same-origin",
         // What somebody chose is saved, also when they leave the page at once. Browsers refuse
         // more than 64 KiB of it.
-        keepalive: method !== "GET" && !raw && (sent?.length ?? 0) < 16_000,
+        keepalive: method !== "GET" && !raw && small,
         // A redirect leads to the sign-in page: that is an answer too.
         redirect: "manual",
       });
