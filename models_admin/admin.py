@@ -41,9 +41,8 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     line, since an upload through the web server would be held in memory."""
 
     form = ModelNameForm
-    actions = ("check_updates", "fetch_again", "go_back", "forget_previous")
+    actions = ("offer", "withdraw", "check_updates", "fetch_again", "go_back", "forget_previous")
     list_display = ("name", "version", "size", "update", "state", "enabled", "updated_at")
-    list_editable = ("enabled",)
     list_select_related = ("version",)
     search_fields = ("name",)
     fields = ("name", "version", "enabled", "context", "slots", "keep_alive", "pinned", "memory")
@@ -67,6 +66,22 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if model.has_update:
             return str(_("there is one"))
         return str(_("none")) if model.checked_at else "-"
+
+    @admin.action(description=_("Offer to people"), permissions=["change"])
+    def offer(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
+        self._set_enabled(request, queryset, enabled=True)
+
+    @admin.action(description=_("Offer no longer"), permissions=["change"])
+    def withdraw(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
+        self._set_enabled(request, queryset, enabled=False)
+
+    def _set_enabled(
+        self, request: HttpRequest, queryset: QuerySet[ModelName], *, enabled: bool
+    ) -> None:
+        for model in queryset.exclude(enabled=enabled):
+            model.enabled = enabled
+            model.save(update_fields=["enabled", "updated_at"])
+            self._try(request, model, lambda model: None)
 
     @admin.action(description=_("Ask the sources for newer versions"), permissions=["change"])
     def check_updates(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:

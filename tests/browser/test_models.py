@@ -6,12 +6,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ollama
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.actions import box
+from tests.browser.axe import violations
 from tests.browser.conftest import sign_in
 from tests.support.hub import Hub, serve
 from tests.support.stack import Stack, wait_until
@@ -176,3 +178,18 @@ def test_a_custom_model_is_made_on_a_page(page: Page) -> None:
     page.get_by_label("Text", exact=True).fill("FROM smol:135m\nSYSTEM Talk like a pirate.")
     page.get_by_role("button", name="Make the model").click()
     expect(page.get_by_role("link", name="pirate:latest")).to_be_visible()
+
+
+@pytest.mark.parametrize(("theme", "language"), [("light", "en-US"), ("dark", "zh-CN")])
+def test_axe_finds_nothing(
+    browser: Browser, stack: Stack, theme: Any, language: str, person: str
+) -> None:
+    context = browser.new_context(base_url=stack.url, color_scheme=theme, locale="en-US")
+    page = context.new_page()
+    sign_in(page, person)
+    context.set_extra_http_headers({"Accept-Language": language})
+    own = ("catalogue/", "jobs/", "hosts/", "exchange/", "modelfile/?name=smol:135m")
+    for name in ("", "models_admin/modelname/", *own):
+        page.goto(f"/admin/{name}")
+        assert violations(page) == [], name
+    context.close()
