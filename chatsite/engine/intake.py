@@ -18,6 +18,7 @@ from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.loop import Item
 from chatsite.engine.measure import Meter
 from chatsite.engine.messages import (
+    Cache,
     Cancel,
     Embed,
     Failed,
@@ -63,7 +64,7 @@ class Intake(threading.Thread):
                 match frame:
                     case Generate() | Embed() | Measure():
                         self._inbox.put(self._prepare(frame))
-                    case Cancel():
+                    case Cancel() | Cache():
                         self._inbox.put(frame)
                     case Shutdown():
                         break

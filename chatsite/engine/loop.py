@@ -12,6 +12,7 @@ from chatsite.engine.counters import Counters
 from chatsite.engine.embedding import EmbedJob, EmbedQueue
 from chatsite.engine.guesser import Guesser
 from chatsite.engine.messages import (
+    Cache,
     Cancel,
     Delta,
     Failed,
@@ -38,7 +39,7 @@ MAX_FAULTS = 3
 WORTH_WAITING = 64
 
 # What the reader thread hands over; None is the end.
-Item = Prompt | EmbedJob | Cancel | Measured | Failed | None
+Item = Prompt | EmbedJob | Cancel | Cache | Measured | Failed | None
 
 
 class Engine:
@@ -128,6 +129,8 @@ class Engine:
                     self.embed(item)
                 case Cancel():
                     self.cancel(item.id)
+                case Cache():
+                    self._slots.tier.limit(item.bytes)
                 case Failed() | Measured():
                     self._emit_frame(item)
                 case None:

@@ -190,11 +190,17 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     id: str
 
 
+class Cache(msgspec.Struct, frozen=True, tag="cache"):
+    """The RAM for conversations that lost their slot is ``bytes`` from now on."""
+
+    bytes: Annotated[int, Meta(ge=0)]
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     pass
 
 
-ToChild = Load | Generate | Embed | Measure | Cancel | Shutdown
+ToChild = Load | Generate | Embed | Measure | Cancel | Cache | Shutdown
 
 
 # Child to host.

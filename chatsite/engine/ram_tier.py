@@ -37,6 +37,12 @@ class RamTier:
         """Whether ``size`` bytes could be kept at all."""
         return 0 < size <= self._budget
 
+    def limit(self, budget: int) -> None:
+        """Another budget from now on; what is too much goes at once."""
+        self._budget = budget
+        while self.bytes > budget:
+            self.drop(next(iter(self._entries)))
+
     def put(self, saved: Saved) -> None:
         """Keeps it, in place of earlier states of the same conversation and, if need be, of
         what was unused for longest."""

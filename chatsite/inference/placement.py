@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from typing import Any
 
 from chatsite.errors import ChatsiteError, ModelDoesNotFit, ModelUnavailable, NoPlaceForModel
-from chatsite.inference.room import Limits, Load, Option, Refuse, decide
+from chatsite.inference import machine
+from chatsite.inference.room import Held, Limits, Load, Option, Refuse, decide
 from chatsite.inference.runner import Effects, ModelRunner
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 _RESOLVE_SECONDS = 2.0
 _RESOLVE_LOADED_SECONDS = 10.0
 _PATIENCE_SECONDS = 30.0
+_CACHE_UNIT = 32 << 20  # small changes of what is left are not worth a word
 _REFUSED_SECONDS = 10.0
 _NO_LIMITS = (1 << 62, 1 << 62)
 
@@ -110,14 +112,15 @@ class Placement:
             if runner.spec.digest not in named or (expires_in is not None and expires_in <= 0):
                 log.info("%s is let go", runner.spec.name)
                 await self._stop(runner)
+        await self._share()
 
     def loaded(self, digest: str) -> ModelRunner | None:
         return self._runners.get(digest)
 
     @property
     def committed(self) -> int:
-        """Bytes that are promised to models."""
-        return sum(runner.held().promised for runner in self._runners.values())
+        """Bytes that are promised to models and their caches."""
+        return sum(_held(runner).promised + runner.cache_bytes for runner in self._runners.values())
 
     async def _spec(self, name: str, fresh_seconds: float = _RESOLVE_SECONDS) -> ModelSpec:
         known = self._names.get(name)
@@ -136,12 +139,12 @@ class Placement:
     async def _make(self, spec: ModelSpec) -> ModelRunner | None:
         """A runner with memory of its own, after others have gone for it if need be."""
         budget, available = self._room()
-        held = [r.held(r.spec.digest in self._in_line) for r in self._runners.values()]
+        held = [_held(r, self._in_line) for r in self._runners.values()]
         options = spec.options or (Option(spec.context, 0, 0),)
         match decide(options, held, Limits(budget, available, self._keep_loaded)):
             case Refuse(least, room):
                 raise _refusal(least, room)
-            case Load(option, evict, spare):
+            case Load(option, evict):
                 for digest in evict:
                     await self._stop(self._runners[digest])
                 if option.context < spec.context:
@@ -149,13 +152,27 @@ class Placement:
                         "%s gets a context of %s tokens: there is no memory for %s",
                         *(spec.name, option.context, spec.context),
                     )
-                # Half of what is left stays, so that a small model may come beside this one.
-                cache = min(spec.cache_bytes, spare // 2)
-                granted = dataclasses.replace(spec, context=option.context, cache_bytes=cache)
-                runner = ModelRunner(granted, self._effects, option, spec.context, spec.keep_alive)
+                runner = ModelRunner(
+                    dataclasses.replace(spec, context=option.context),
+                    self._effects,
+                    option,
+                    wanted=spec.context,
+                    keep_alive=spec.keep_alive,
+                )
                 self._runners[spec.digest] = runner
+                await self._share()
                 return runner
         return None
+
+    async def _share(self) -> None:
+        """Caches get what the models leave of the budget, in equal parts."""
+        if not self._runners:
+            return
+        budget, _available = self._room()
+        left = budget - sum(_held(runner).promised for runner in self._runners.values())
+        part = max(0, left // len(self._runners)) // _CACHE_UNIT * _CACHE_UNIT
+        for runner in self._runners.values():
+            await runner.grant(min(runner.spec.cache_bytes, part))
 
     async def _stop(self, runner: ModelRunner) -> None:
         del self._runners[runner.spec.digest]
@@ -206,6 +223,21 @@ class Placement:
             elif name in self._kept_waiting:
                 found.append(ModelStatus(name, spec.digest, "waiting"))
         return tuple(found)
+
+
+def _held(runner: ModelRunner, in_line: Set[str] = frozenset()) -> Held:
+    """``in_line``: digests of models that somebody waits for."""
+    resident = machine.resident(runner.pid)
+    waited_for = runner.spec.digest in in_line and not runner.closing
+    loading = runner.state in {"measuring", "loading"}
+    return Held(
+        digest=runner.spec.digest,
+        promised=max(runner.promised, resident - runner.cache_bytes),
+        resident=resident,
+        idle=runner.idle and not loading and not waited_for,
+        pinned=runner.spec.pinned,
+        last_used=runner.last_used,
+    )
 
 
 def _other_size(runner: ModelRunner, spec: ModelSpec) -> bool:

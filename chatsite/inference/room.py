@@ -46,11 +46,10 @@ class Limits(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Load it as ``option`` says after ``evict`` are gone; ``spare`` bytes are then left."""
+    """Load it as ``option`` says after ``evict`` are gone."""
 
     option: Option
     evict: tuple[str, ...]
-    spare: int
 
 
 class Wait(NamedTuple):
@@ -78,9 +77,7 @@ def decide(options: Sequence[Option], held: Sequence[Held], limits: Limits) -> L
     # come back, so only a machine without models of ours says no for it.
     for option in fitting:
         if (evict := _evictions(option, held, limits)) is not None:
-            stay = [one for one in held if one.digest not in evict]
-            spare = limits.budget - sum(one.promised for one in stay) - option.total
-            return Load(option, evict, min(spare, max(0, _left(stay, held, limits) - option.total)))
+            return Load(option, evict)
         if any(not one.idle and not one.pinned for one in held):
             return Wait()
     return Refuse(fitting[-1], min(room, limits.available))

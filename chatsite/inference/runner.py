@@ -20,10 +20,9 @@ from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.errors import RequestRefused
-from chatsite.inference import machine
 from chatsite.inference.expect import Occupancy
 from chatsite.inference.questions import Questions
-from chatsite.inference.room import Held, Option
+from chatsite.inference.room import Option
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec, tuning_of
 from chatsite.inference.status import ModelState, ModelStatus
@@ -57,12 +56,13 @@ _NOTHING = Option(0, 0, 0)
 
 @dataclass
 class ModelRunner:
-    """``memory`` is what was promised to the model, ``wanted`` the context that it should have
-    had."""
+    """``memory`` is what was promised to the model, ``cache_bytes`` are what it may have besides,
+    ``wanted`` the context that it should have had."""
 
     spec: ModelSpec
     effects: Effects
     memory: Option = _NOTHING
+    cache_bytes: int = 0
     wanted: int = 0
     keep_alive: float = -1.0
     state: ModelState = "waiting"
@@ -103,9 +103,9 @@ class ModelRunner:
     @property
     def promised(self) -> int:
         """Bytes: as computed until the model is loaded, then as measured, with what it may still
-        take as it works and for conversations that lost their slot."""
+        take as it works. Its cache has what is left over."""
         loaded = self.loaded.rss_bytes if self.loaded else self.memory.loaded
-        return loaded + self.memory.work + self.spec.cache_bytes
+        return loaded + self.memory.work
 
     @property
     def expires_in(self) -> float | None:
@@ -116,19 +116,9 @@ class ModelRunner:
             return self.keep_alive
         return self.last_used + self.keep_alive - time.monotonic()
 
-    def held(self, waited_for: bool = False) -> Held:
-        """``waited_for``: jobs for it are in line."""
-        resident = machine.resident(self._client.pid if self._client else None)
-        return Held(
-            digest=self.spec.digest,
-            promised=max(self.promised, resident),
-            resident=resident,
-            idle=self.idle
-            and self.state not in {"measuring", "loading"}
-            and (self.closing or not waited_for),
-            pinned=self.spec.pinned,
-            last_used=self.last_used,
-        )
+    @property
+    def pid(self) -> int | None:
+        return self._client.pid if self._client else None
 
     @property
     def syntax(self) -> m.OutputSyntax:
@@ -146,7 +136,7 @@ class ModelRunner:
             rss_bytes=self.loaded.rss_bytes if self.loaded else 0,
             reason=self.reason,
             stats=self.stats,
-            promised_bytes=self.promised,
+            promised_bytes=self.promised + self.cache_bytes,
             wanted_context=self.wanted if self.wanted > self.spec.context else 0,
             pinned=self.spec.pinned,
             expires_at=None if self.expires_in is None else time.time() + self.expires_in,
@@ -192,6 +182,13 @@ class ModelRunner:
         if self._client is not None:
             with suppress(EngineGone):
                 await self._client.send(frame)
+
+    async def grant(self, cache_bytes: int) -> None:
+        """Sets the memory for conversations that lost their slot."""
+        changed = self.cache_bytes != cache_bytes
+        self.cache_bytes = cache_bytes
+        if changed and self.state == "ready":
+            await self._send(m.Cache(cache_bytes))
 
     async def drop(self, id: str) -> None:
         """Forgets a job that another attempt has; what its slot still writes is ignored."""
@@ -266,10 +263,12 @@ class ModelRunner:
                     context=self.spec.context,
                     slots=self.spec.slots,
                     step_target_ms=self.spec.step_target_ms,
-                    cache_bytes=self.spec.cache_bytes,
+                    cache_bytes=(cache := self.cache_bytes),
                 ),
                 on_loading=lambda progress: self._become("loading", progress),
             )
+            if cache != self.cache_bytes:
+                await self._send(m.Cache(self.cache_bytes))
             self.last_used = time.monotonic()
             self._become("ready")
             async for frame in client:

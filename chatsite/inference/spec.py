@@ -16,8 +16,8 @@ from chatsite.inference.room import Option
 class ModelSpec:
     """``slots`` answers at once, each with up to ``context`` tokens. ``options`` say what memory
     that takes, and what less context would where that is left to the host; none if nobody
-    knows. ``keep_alive``: seconds that it stays unused, for ever if negative; a ``pinned`` one
-    stays whatever happens."""
+    knows. ``cache_bytes`` are the most for conversations that lost their slot. ``keep_alive``:
+    seconds that it stays unused, for ever if negative; a ``pinned`` one stays whatever happens."""
 
     name: str
     digest: str

@@ -7,6 +7,8 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -76,7 +78,9 @@ async def test_an_estimate_is_replaced_by_what_the_child_really_has(site: Site) 
     assert site.placement.committed == SIZE
     # Both are promised before either is there, so a third has to wait.
     second = await site.placement.runner_for("b")
-    first.running["x"] = second.running["x"] = None  # type: ignore[assignment, union-attr]
+    assert second
+    busy: Any = SimpleNamespace(began=0.0)
+    first.running["x"] = second.running["x"] = busy
     assert await site.placement.runner_for("c") is None
     assert [m.state for m in site.placement.statuses() if m.name == "c"] == ["waiting"]
     await site.load("a")
@@ -85,7 +89,7 @@ async def test_an_estimate_is_replaced_by_what_the_child_really_has(site: Site) 
     assert await site.load("c")
     assert site.loaded == {"a", "b", "c"}
     first.running.clear()
-    second.running.clear()  # type: ignore[union-attr]
+    second.running.clear()
 
 
 async def test_the_longest_idle_one_goes_unless_it_is_pinned(site: Site) -> None:
@@ -93,7 +97,7 @@ async def test_the_longest_idle_one_goes_unless_it_is_pinned(site: Site) -> None
     assert a
     assert b
     a.last_used, b.last_used = 1, 2
-    room = 2 * SIZE - a.held().promised * 3 // 2
+    room = 2 * SIZE - a.promised * 3 // 2
     site.change("c", options=(Option(4096, room, 0),))
     assert await site.load("c")
     assert site.loaded == {"b", "c"}
@@ -140,11 +144,23 @@ async def test_a_smaller_context_is_said(site: Site) -> None:
     assert (found.context, found.wanted_context) == (2048, 4096)
 
 
-async def test_the_cache_gets_half_of_what_is_left(site: Site) -> None:
+async def test_caches_share_what_models_leave(site: Site) -> None:
     site.change("a", cache_bytes=10 * SIZE)
-    runner = await site.load("a")
-    assert runner
-    assert runner.spec.cache_bytes == SIZE // 2
+    a = await site.load("a")
+    assert a
+    await site.placement.tend()
+    alone = a.cache_bytes
+    assert SIZE < alone < 2 * SIZE
+    assert site.placement.committed <= 2 * SIZE
+    # What the cache may have is no reason to let a model go, or to wait.
+    site.change("b", cache_bytes=50 * MIB)
+    b = await site.load("b")
+    assert b
+    await site.placement.tend()
+    assert site.loaded == {"a", "b"}
+    assert b.cache_bytes == 50 * MIB
+    assert a.cache_bytes < alone
+    assert site.placement.committed <= 2 * SIZE
 
 
 async def test_an_administrator_changes_the_size(site: Site) -> None:

@@ -285,6 +285,10 @@ class TestTier:
             talk(slots, memory, owner, tokens)
             assert slots.tier.bytes <= 2 * size
         assert [saved.owner for saved in slots.tier.entries] == ["b", "c"]
+        slots.tier.limit(size)
+        assert [saved.owner for saved in slots.tier.entries] == ["c"]
+        slots.tier.limit(0)
+        assert (slots.tier.entries, slots.tier.bytes) == ((), 0)
 
     def test_a_later_state_of_a_conversation_replaces_the_earlier(self):
         slots, memory = pool(slots=1, budget=1 << 20)
