@@ -31,6 +31,8 @@ export class AnswerTurn extends Turn {
   constructor(chat, model) {
     super(chat, "answer");
     this.model = model;
+    this.#copy.dataset.action = "copy";
+    this.#regenerate.dataset.action = "again";
     this.actions.append(this.branches, this.#copy, this.#regenerate, this.#figures);
     const heading = h("h2", { className: "sr-only" }, gettext("Answer:"));
     this.element.append(

@@ -3,8 +3,9 @@ import { loadMarkdown } from "./answer-body.js";
 import { Announcer } from "./announce.js";
 import { Api } from "./api.js";
 import { Chat } from "./chat.js";
-import { Composer } from "./composer.js";
+import { commandsOf } from "./commands.js";
 import { Comparison } from "./comparison.js";
+import { Composer } from "./composer.js";
 import { CommandError } from "./connection.js";
 import { Conversations } from "./conversations.js";
 import { byId, copyFrom } from "./dom.js";
@@ -13,9 +14,11 @@ import { Files } from "./files.js";
 import { Filing } from "./filing.js";
 import { Fullness } from "./fullness.js";
 import { gettext } from "./i18n.js";
+import { listen } from "./keys.js";
 import { Banner, SidebarFrame, wireTheme } from "./layout.js";
 import { Messages } from "./messages.js";
 import { ModelChoice } from "./models.js";
+import { openHelp, openPalette } from "./palette.js";
 import { Quote } from "./quote.js";
 import { Follow } from "./scroll.js";
 import { markSeen } from "./seen.js";
@@ -109,7 +112,7 @@ const composer = new Composer({
   mayGo: () => fullness.fits,
   files,
 });
-new Quote(byId("thread"), (text) => composer.quote(text));
+const quote = new Quote(byId("thread"), (text) => composer.quote(text));
 const filing = new Filing({
   conversations,
   toast: new Toast(),
@@ -117,7 +120,7 @@ const filing = new Filing({
 });
 const sidebar = new Sidebar({ conversations, filing, onOpen: (id) => go(id) });
 
-new Search({
+const search = new Search({
   api,
   onOpen: (id, message) => go(id, message),
   onShow: () => frame.show(true),
@@ -134,8 +137,10 @@ async function go(id, message = null) {
     history.pushState(null, "", address);
   }
   frame.chosen();
+  const opened = chat.open(id);
+  // The box is hidden while there is no conversation to write in.
   composer.focus(id === null);
-  await chat.open(id);
+  await opened;
   if (message && chat.current === id) {
     await chat.reveal(message).catch(() => {});
   }
@@ -267,6 +272,25 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) {
     chat.connection.hurry();
   }
+});
+
+const commands = commandsOf({
+  chat,
+  composer,
+  messages,
+  quote,
+  follow,
+  frame,
+  newChat: () => go(null),
+  search: () => search.focus(),
+  openPalette: () =>
+    openPalette({ commands, models: models.entries, conversations, api, open: go }),
+  openHelp: () => openHelp(commands),
+});
+listen(commands);
+byId("show-shortcuts").addEventListener("click", () => {
+  byId("account-menu").hidePopover();
+  openHelp(commands);
 });
 
 wireTheme();

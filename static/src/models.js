@@ -32,6 +32,17 @@ export class ModelChoice {
     this.assistants = [];
   }
 
+  /** All that can be chosen, for a choice elsewhere. */
+  get entries() {
+    return [...this.select.options].map(({ value, textContent }) => ({
+      label: textContent ?? "",
+      run: () => {
+        this.select.value = value;
+        this.select.dispatchEvent(new Event("change"));
+      },
+    }));
+  }
+
   /** Name of the model that will answer, empty if none is installed. */
   get value() {
     return this.assistant?.model ?? this.select.value;

@@ -1,6 +1,6 @@
 /** One message in the document, with what one can do with it. */
 import { chips } from "./chips.js";
-import { attempt, copyFrom, h, iconButton } from "./dom.js";
+import { attempt, byId, copyFrom, h, iconButton } from "./dom.js";
 import { fill, gettext, dateTime } from "./i18n.js";
 
 /**
@@ -97,6 +97,7 @@ export class UserTurn extends Turn {
       copyFrom(copy, this.message?.content ?? "", gettext("Copied")),
     );
     this.editButton = iconButton("edit", gettext("Edit"), () => this.#edit());
+    this.editButton.dataset.action = "edit";
     this.actions.append(this.branches, copy, this.editButton);
     const heading = h("h2", { className: "sr-only" }, gettext("You said:"));
     this.element.append(heading, this.#bubble, this.actions, this.problem);
@@ -162,6 +163,8 @@ export class UserTurn extends Turn {
       save.disabled = false;
       if (done) {
         close();
+        // Another version has come in place of this one.
+        byId("message").focus({ preventScroll: true });
       }
     };
     form.onkeydown = (event) => {

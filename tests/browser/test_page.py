@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -238,3 +239,87 @@ def test_a_plain_address_can_copy_too(browser: Browser, stack: Stack, person: st
     box(page).press("ControlOrMeta+v")
     expect(box(page)).to_have_value("plain words")
     context.close()
+
+
+def test_the_palette_does_by_name_what_one_looks_for(page: Page) -> None:
+    ask(page, "about quinces")
+    done(page)
+    page.keyboard.press("Control+Shift+o")
+    expect(page).to_have_url(re.compile("/$"))
+    expect(box(page)).to_be_focused()
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog")
+    field = palette.get_by_role("combobox")
+    expect(field).to_be_focused()
+    page.keyboard.type("quinc")
+    expect(palette.get_by_role("option", name="about quinces")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("article")).to_have_text("about quinces")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("dark")
+    page.keyboard.press("Enter")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("nothing like it")
+    expect(palette.get_by_text("Nothing found")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(palette).to_have_count(0)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("smollm2")
+    expect(palette.get_by_role("option", name="smollm2:135m")).to_have_count(1)
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("中文")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="新对话")).to_be_visible()
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("option", name="键盘快捷键")).to_have_count(1)
+    page.keyboard.type("english")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="New chat")).to_be_visible()
+
+
+def test_shortcuts_and_their_sheet(page: Page) -> None:
+    box(page).press_sequentially("?")
+    expect(box(page)).to_have_value("?")
+    page.locator("#scroll").focus()
+    page.keyboard.press("?")
+    sheet = page.get_by_role("dialog", name="Keyboard shortcuts")
+    expect(sheet).to_contain_text("New chat")
+    expect(sheet.get_by_role("button", name="Close")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#scroll")).to_be_focused()
+    page.keyboard.press("Shift+Escape")
+    expect(box(page)).to_be_focused()
+    ask(page, SLOW)
+    page.keyboard.press("Escape")
+    done(page)
+    expect(page.locator("#thread")).to_contain_text("You stopped this answer.")
+    page.keyboard.press("Control+Shift+c")
+    assert str(page.evaluate("navigator.clipboard.readText()")).startswith("w1")
+    page.keyboard.press("Control+ArrowUp")
+    edited = page.get_by_role("textbox", name="Edited text")
+    expect(edited).to_be_focused()
+    edited.fill("instead")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("article")).to_have_text("instead")
+    expect(box(page)).to_be_focused()
+    page.get_by_role("button", name="Previous version").press("Enter")
+    expect(page.get_by_role("button", name="Next version")).to_be_focused()
+    page.keyboard.press("Control+Shift+s")
+    expect(page.get_by_role("button", name="Show conversations")).to_be_focused()
+
+
+def test_the_page_can_be_installed(page: Page) -> None:
+    client = page.context.new_cdp_session(page)
+    manifest = client.send("Page.getAppManifest")
+    assert manifest["errors"] == []
+    icons = json.loads(manifest["data"])["icons"]
+    for icon in icons:
+        response = page.request.get(f"/static/icons/{icon['src']}")
+        assert response.ok
+        assert response.headers["content-type"] == icon["type"]
+    # A window without traces can't install anything; nothing else stands against it.
+    errors = client.send("Page.getInstallabilityErrors")["installabilityErrors"]
+    assert {error["errorId"] for error in errors} <= {"in-incognito"}

@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { keyNames, matches } from "../src/keys.js";
+import { fits } from "../src/palette.js";
+
+const press = (key, held = {}) => ({
+  key,
+  ctrlKey: false,
+  metaKey: false,
+  shiftKey: false,
+  altKey: false,
+  ...held,
+});
+
+test("keys are met with what is held, and nothing else", () => {
+  assert.ok(matches(press("k", { ctrlKey: true }), "Mod+K"));
+  assert.ok(matches(press("k", { metaKey: true }), "Mod+K"));
+  assert.ok(!matches(press("k"), "Mod+K"));
+  assert.ok(!matches(press("K", { ctrlKey: true, shiftKey: true }), "Mod+K"));
+  assert.ok(!matches(press("k", { ctrlKey: true, altKey: true }), "Mod+K"));
+  assert.ok(matches(press("O", { ctrlKey: true, shiftKey: true }), "Mod+Shift+O"));
+  assert.ok(matches(press("?", { shiftKey: true }), "?"));
+  assert.ok(matches(press("?"), "?"));
+  assert.ok(!matches(press("Escape", { shiftKey: true }), "Escape"));
+  assert.deepEqual(keyNames("Mod+Shift+ArrowUp"), ["Ctrl", "Shift", "\u2191"]);
+});
+
+test("all words of a question must be there, whatever their case, accents and order", () => {
+  assert.ok(fits("Über den Garten", "garten uber"));
+  assert.ok(fits("关于苹果的对话", "苹果"));
+  assert.ok(fits("anything", ""));
+  assert.ok(!fits("Über den Garten", "garten haus"));
+});
