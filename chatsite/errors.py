@@ -105,6 +105,12 @@ class TooMany(ChatsiteError):
     detailed = _("At most %(most)s of these are possible. Remove some first.")
 
 
+class NothingToShare(ChatsiteError):
+    code = "nothing_to_share"
+    status = 409
+    message = _("There is nothing to share yet.")
+
+
 class TooLarge(ChatsiteError):
     code = "too_large"
     status = 413

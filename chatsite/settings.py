@@ -39,6 +39,7 @@ INSTALLED_APPS = [
     "chatsite.chat",
     "chatsite.search",
     "chatsite.exchange",
+    "chatsite.sharing",
     "chatsite.chat.attachments",
     "chatsite.chat.assistants",
     "models_admin",

@@ -11,6 +11,7 @@ urlpatterns = [
     path("", include("chatsite.chat.urls")),
     path("", include("chatsite.search.urls")),
     path("", include("chatsite.exchange.urls")),
+    path("", include("chatsite.sharing.urls")),
     path("", include("chatsite.accounts.urls")),
     path("v1/", include("chatsite.api.urls")),
     path("api/", include("chatsite.api.ollama_urls")),

@@ -21,7 +21,7 @@ const common = {
 const builds = [
   {
     ...common,
-    entryPoints: [here("src/app.js"), here("src/admin.js")],
+    entryPoints: [here("src/app.js"), here("src/admin.js"), here("src/shared.js")],
     format: "esm",
     splitting: true,
     chunkNames: "chunks/[name]-[hash]",

@@ -90,6 +90,15 @@ export class Api {
   }
 
   /**
+   * @param {string} id
+   * @param {"GET" | "POST" | "DELETE"} method
+   * @returns {Promise<{share: import("./share.js").Shared | null} | null>}
+   */
+  share(id, method) {
+    return this.#json(method, `conversations/${id}/share/`);
+  }
+
+  /**
    * @param {string} conversations a JSON array
    * @returns {Promise<import("./exchange.js").Report>}
    */

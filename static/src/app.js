@@ -24,6 +24,7 @@ import { Follow } from "./scroll.js";
 import { markSeen } from "./seen.js";
 import { Rivals } from "./rivals.js";
 import { Search } from "./search.js";
+import { Share } from "./share.js";
 import { Sidebar } from "./sidebar.js";
 import { Toast } from "./toast.js";
 import { Uploads } from "./uploads.js";
@@ -118,7 +119,13 @@ const filing = new Filing({
   toast: new Toast(),
   onDeleted: (id) => id === chat.current && go(null),
 });
-const sidebar = new Sidebar({ conversations, filing, onOpen: (id) => go(id) });
+const share = new Share(api);
+const sidebar = new Sidebar({
+  conversations,
+  filing,
+  onOpen: (id) => go(id),
+  onShare: (id) => share.open(id),
+});
 
 const search = new Search({
   api,

@@ -24,11 +24,13 @@ export class Sidebar {
    * @param {import("./conversations.js").Conversations} options.conversations
    * @param {import("./filing.js").Filing} options.filing
    * @param {(id: string) => void} options.onOpen
+   * @param {(id: string) => void} options.onShare
    */
-  constructor({ conversations, filing, onOpen }) {
+  constructor({ conversations, filing, onOpen, onShare }) {
     this.conversations = conversations;
     this.filing = filing;
     this.onOpen = onOpen;
+    this.onShare = onShare;
     this.selection = new Selection({ conversations, filing, onChange: () => this.render() });
     conversations.addEventListener("change", () => this.render());
     this.#list.addEventListener("click", (/** @type {MouseEvent} */ event) => this.#click(event));
@@ -220,6 +222,7 @@ export class Sidebar {
             run: () => filing.archive([item], false),
           }
         : { icon: "archive", label: gettext("Archive"), run: () => filing.archive([item]) },
+      { icon: "share", label: gettext("Share…"), run: () => this.onShare(item.id) },
       {
         icon: "exchange",
         label: gettext("Export…"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import zipfile
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.actions import ask, box, done
-from tests.support.stack import Stack
+from tests.browser.test_accessibility import violations
+from tests.support.stack import PASSWORD, Stack
+from tests.unit.exchange.test_readers import chatgpt, chatgpt_node
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +109,128 @@ def test_folders_pins_archive_and_the_way_back(page: Page) -> None:
     undo.click()
     expect(shown.get_by_role("link", name="about plums")).to_be_visible()
     expect(pinned.get_by_role("link")).to_have_text(["about apples"])
+
+
+def test_a_shared_copy_is_read_and_revoked(page: Page) -> None:
+    ask(page, "@say # Shared\n\n```python\nprint('x')\n```")
+    done(page)
+    current = page.get_by_role("listitem").filter(has=page.locator("[aria-current=page]"))
+    current.get_by_role("button", name="Options").click()
+    page.get_by_role("menuitem", name="Share…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Make a link").click()
+    link = dialog.get_by_role("textbox", name="Link")
+    expect(link).to_have_value(re.compile(r"/share/\S+/$"))
+    reader = page.context.new_page()
+    reader.goto(link.input_value())
+    expect(reader.get_by_role("article").get_by_role("heading", name="Shared")).to_be_visible()
+    expect(reader.locator(".hljs-string")).to_have_text("'x'")
+    expect(reader.get_by_role("textbox")).to_have_count(0)
+    dialog.get_by_role("button", name="Revoke").click()
+    expect(dialog).to_contain_text("It is not shared.")
+    response = reader.reload()
+    assert response
+    assert response.status == 404
+
+
+def test_a_file_of_another_program_is_taken_in_once(page: Page) -> None:
+    tree = chatgpt(
+        chatgpt_node("q", None, "user", "imported question"),
+        chatgpt_node("a", "q", "assistant", "imported *answer*"),
+        head="a",
+    )
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("conversations.json", json.dumps([tree, {"title": "Broken"}]))
+        content = buffer.getvalue()
+    page.locator(".account > button").click()
+    page.get_by_role("button", name="Import and export").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    for line in ("1 conversation was imported.", "1 was here already."):
+        page.locator("#exchange-file").set_input_files(
+            {"name": "export.zip", "mimeType": "application/zip", "buffer": content}
+        )
+        expect(dialog).to_contain_text(line)
+        expect(dialog).to_contain_text("Broken")
+    dialog.get_by_role("button", name="Close").click()
+    search = page.get_by_role("searchbox")
+    search.fill("imported answer")
+    page.get_by_role("region", name="Search results").locator("a.hit").click()
+    expect(page.get_by_role("article")).to_have_text("imported answer")
+    with page.expect_download() as download:
+        page.locator(".account > button").click()
+        page.get_by_role("button", name="Import and export").click()
+        dialog.get_by_role("link", name="Export everything").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert "conversations.json" in archive.namelist()
+
+
+@pytest.mark.parametrize(
+    ("theme", "locale", "width"),
+    [("light", "en-US", 1280), ("dark", "zh-CN", 390), ("dark", "en-US", 1280)],
+)
+def test_axe_finds_nothing_in_these_states(
+    browser: Browser, stack: Stack, person: str, theme: Any, locale: str, width: int
+) -> None:
+    context = browser.new_context(
+        base_url=stack.url,
+        color_scheme=theme,
+        locale=locale,
+        reduced_motion="reduce",
+        viewport={"width": width, "height": 844},
+    )
+    page = context.new_page()
+    page.goto("/accounts/login/")
+    page.locator("[name=login]").fill(person)
+    page.locator("[name=password]").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.locator("#message")).to_be_focused()
+    page.locator("#message").fill("@say words for axe")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("article")).to_have_text("words for axe")
+    if width < 768:
+        page.locator("#sidebar-open").click()
+    row = page.locator("#conversations li:has([aria-current=page])")
+
+    def chosen(number: int) -> None:
+        row.locator("button").click()
+        page.get_by_role("menuitem").nth(number).click()
+
+    row.locator("button").click()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    chosen(2)
+    page.get_by_role("menuitem").last.click()
+    assert violations(page) == []
+    page.locator("#ask-value").fill(f"{theme} {locale}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_be_visible()
+    assert violations(page) == []
+    page.locator("#conversations .places button").first.click()
+    expect(page.locator(".view-heading")).to_be_visible()
+    assert violations(page) == []
+    chosen(4)
+    expect(page.locator("#share-publish")).to_be_visible()
+    page.locator("#share-publish").click()
+    expect(page.locator("#share-address")).to_be_visible()
+    assert violations(page) == []
+    link = page.locator("#share-address").input_value()
+    page.keyboard.press("Escape")
+    chosen(6)
+    expect(page.locator("#selection")).to_be_visible()
+    assert violations(page) == []
+    page.locator("#selection button").last.click()
+    page.locator("#search").fill("axe")
+    expect(page.locator("#results mark").first).to_be_visible()
+    assert violations(page) == []
+    page.locator(".account > button").click()
+    page.locator("#exchange-open").click()
+    expect(page.locator("#exchange")).to_be_visible()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for place in (link, "/share/"):
+        page.goto(place)
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
