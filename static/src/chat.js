@@ -216,6 +216,16 @@ export class Chat extends EventTarget {
   }
 
   /**
+   * Sees to it that messages of other branches are known.
+   * @param {string[]} messages
+   */
+  async bring(messages) {
+    if (this.thread) {
+      await this.threads.bring(this.thread, messages);
+    }
+  }
+
+  /**
    * Makes a message of the open conversation part of the shown branch, and tells where it is.
    * @param {string} message
    */

@@ -151,6 +151,10 @@ export class Comparison {
       return column;
     });
     this.#open(columns);
+    attempt(
+      this.#problem,
+      this.chat.bring(messages).then(() => this.#update()),
+    );
   }
 
   /**

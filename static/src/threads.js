@@ -76,6 +76,19 @@ export class Threads {
   }
 
   /**
+   * Messages of any branch, whichever is shown.
+   * @param {Thread} thread
+   * @param {string[]} ids
+   */
+  async bring(thread, ids) {
+    const missing = ids.filter((id) => !thread.messages.has(id));
+    const found = await Promise.all(missing.map((id) => this.api.messages(thread.id, id)));
+    for (const { messages } of found) {
+      this.#take(thread, messages.slice(-1));
+    }
+  }
+
+  /**
    * @param {Thread} thread
    * @param {import("./thread.js").Message[]} messages
    */

@@ -2,6 +2,9 @@
 
 /** @typedef {import("./files.js").Attachment} Attachment */
 
+/** Files that are on their way at once. */
+const AT_ONCE = 2;
+
 export class Uploads {
   /**
    * @param {import("./api.js").Api} api
@@ -10,6 +13,9 @@ export class Uploads {
   constructor(api, model) {
     this.api = api;
     this.model = model;
+    this.underWay = 0;
+    /** @type {(() => void)[]} who waits for its turn */
+    this.waiting = [];
   }
 
   /**
@@ -20,6 +26,25 @@ export class Uploads {
    * @returns {Promise<Attachment>}
    */
   async bring(file, signal, onProgress) {
+    if (this.underWay >= AT_ONCE) {
+      await new Promise((resolve) => this.waiting.push(() => resolve(null)));
+    }
+    this.underWay += 1;
+    try {
+      signal.throwIfAborted();
+      return await this.#send(file, signal, onProgress);
+    } finally {
+      this.underWay -= 1;
+      this.waiting.shift()?.();
+    }
+  }
+
+  /**
+   * @param {File} file
+   * @param {AbortSignal} signal
+   * @param {(progress: number) => void} onProgress
+   */
+  async #send(file, signal, onProgress) {
     const { attachment, piece_bytes: size } = await this.api.attach(file.name, file.size);
     try {
       for (let at = 0, number = 0; at < file.size; at += size, number += 1) {

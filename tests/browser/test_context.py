@@ -208,6 +208,8 @@ def test_one_question_to_several_models(page: Page, others: None) -> None:
     expect(page.locator(".figures")).to_contain_text("second:1b")
     page.get_by_role("button", name="Compare the versions side by side").click()
     expect(columns).to_have_count(3)
+    for column in columns.all():
+        expect(column.get_by_role("article")).to_contain_text("w1 w2")
     page.get_by_role("button", name="Close").click()
     expect(side_by_side).to_be_hidden()
 

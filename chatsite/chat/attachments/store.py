@@ -23,6 +23,8 @@ from chatsite.errors import BadRequest
 PIECE_BYTES: Final = 512 * 1024
 PER_MESSAGE: Final = 10
 _UNSENT_MOST: Final = 50
+# Files of one person on their way at once, in sizes of the largest one.
+_COMING_MOST: Final = 4
 _NAME_MOST: Final = 255
 # Control characters, and what turns the direction of the text around it.
 _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -42,7 +44,9 @@ def begin(user: User, name: str, size: int) -> Attachment:
     limit = settings.ENV.attachment_mb
     if size > limit * 1_000_000:
         raise FileTooLarge(limit=limit)
-    if Attachment.objects.of(user).filter(conversation=None).count() >= _UNSENT_MOST:
+    unsent = Attachment.objects.of(user).filter(conversation=None)
+    coming = unsent.filter(ready=False).aggregate(size=Sum("size"))["size"] or 0
+    if unsent.count() >= _UNSENT_MOST or coming + size > _COMING_MOST * limit * 1_000_000:
         raise TooManyAttachments
     return Attachment.objects.create(owner=user, name=clean_name(name), size=size)
 

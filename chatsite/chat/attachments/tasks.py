@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from django.db.models import Q
 from django.utils import timezone
 
 from chatsite.celery import app
@@ -14,11 +15,14 @@ log = logging.getLogger(__name__)
 
 # A draft may lie overnight.
 _KEPT = timedelta(hours=36)
+# What has not come in whole by then never will.
+_COMING = timedelta(hours=1)
 
 
 @app.task(ignore_result=True)
 def clean_attachments() -> None:
-    old = Attachment.objects.filter(conversation=None, created_at__lt=timezone.now() - _KEPT)
-    count, _ = old.delete()
+    now = timezone.now()
+    old = Q(created_at__lt=now - _KEPT) | Q(created_at__lt=now - _COMING, ready=False)
+    count, _ = Attachment.objects.filter(old, conversation=None).delete()
     if count:
         log.info("%d attachments that were never sent are deleted", count)

@@ -58,6 +58,11 @@ def test_pieces_make_a_file_in_order_and_once(alice: User, bob: User) -> None:
 def test_limits(alice: User) -> None:
     with pytest.raises(FileTooLarge):
         store.begin(alice, "a", settings.ENV.attachment_mb * 1_000_000 + 1)
+    for _ in range(4):
+        store.begin(alice, "a", settings.ENV.attachment_mb * 1_000_000)
+    with pytest.raises(TooManyAttachments):
+        store.begin(alice, "a", 1)
+    Attachment.objects.all().delete()
     for _ in range(50):
         store.begin(alice, "a", 1)
     with pytest.raises(TooManyAttachments):
@@ -135,6 +140,10 @@ def test_what_was_never_sent_goes_away(alice: User, model: str) -> None:
     answer(send(alice, model, "x", sent), "1", GenerationState.DONE)
     long_ago = timezone.now() - timedelta(days=3)
     Attachment.objects.exclude(pk=fresh.pk).update(created_at=long_ago)
+    unfinished = store.begin(alice, "a", 1)
+    Attachment.objects.filter(pk=unfinished.pk).update(
+        created_at=timezone.now() - timedelta(hours=2)
+    )
     clean_attachments()
     assert {one.pk for one in Attachment.objects.all()} == {sent.pk, fresh.pk}
 
