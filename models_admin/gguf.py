@@ -249,13 +249,17 @@ def check_model(file: BinaryIO, size: int) -> Header:
     return header
 
 
-def has_chat_template(file: BinaryIO, size: int) -> bool:
-    """Whether the model brings one; its text may be too long for `Header.values`."""
+def chat_template(file: BinaryIO, size: int) -> str:
+    """The one that the model brings, which may be too long for `Header.values`; empty if none."""
     reader = Reader(file, size)
     reader.take(8)
     _tensors, keys = reader.number("Q"), reader.number("Q")
     for _key in range(min(keys, _MAX_KEYS)):
-        if reader.key() == "tokenizer.chat_template":
-            return True
-        reader.value(reader.number("I"))
-    return False
+        name, kind = reader.key(), reader.number("I")
+        if name == "tokenizer.chat_template" and kind == _STRING:
+            length = reader.number("Q")
+            if length > _MAX_STRING_BYTES:
+                raise _damaged(_("a text of %s bytes") % length)
+            return reader.take(length).decode(errors="replace")
+        reader.value(kind)
+    return ""

@@ -88,7 +88,7 @@ def _template(texts: list[str], weights: Path, say: Say) -> str:
     if not texts:
         return ""
     with weights.open("rb") as file:
-        if gguf.has_chat_template(file, weights.stat().st_size):
+        if gguf.chat_template(file, weights.stat().st_size):
             say("own_template")
             return ""
     try:

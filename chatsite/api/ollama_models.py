@@ -18,7 +18,7 @@ from chatsite.api.ollama import NoSuchModel, NotHere, endpoint
 from chatsite.chat.runtime import runtime
 from chatsite.errors import ModelMissing
 from chatsite.inference import status
-from models_admin import catalogue, custom, gguf, modelfile, names, options, versions
+from models_admin import catalogue, custom, facts, modelfile, names, options, versions
 from models_admin.models import ModelName
 
 # Of Ollama, whose interface this follows: clients compare it with what they need.
@@ -80,20 +80,28 @@ async def show(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 def _shown(body: t.Show) -> dict[str, Any]:
     model = _named(body.wanted)
     made = custom.of(model)
-    header = _header(model)
+    known = facts.of(model.version)
     details = _entry(model)["details"] | {"parent_model": made.parent}
     return {
         "license": "\n".join(made.licenses),
         "modelfile": custom.as_modelfile(model),
         "parameters": "\n".join(f"{k:30} {v}" for k, v in options.as_lines(made.parameters)),
-        "template": made.template,
+        "template": made.template or (known.template if known else ""),
         "system": made.system,
         "messages": [{"role": role, "content": text} for role, text in made.messages],
         "details": details,
-        "model_info": header.values if header else {},
-        "capabilities": ["completion"],
+        "model_info": _info(known, everything=bool(body.verbose)),
+        "capabilities": known.abilities if known else ["completion"],
         "modified_at": ollama.timestamp(model.updated_at),
     }
+
+
+def _info(known: facts.Facts | None, *, everything: bool) -> dict[str, Any]:
+    """The keys of the file; lists only where they are wanted, as Ollama has it."""
+    if known is None:
+        return {}
+    lists = known.header.lists if everything else dict.fromkeys(known.header.lengths, ())
+    return {**known.header.values, "general.parameter_count": known.parameters, **lists}
 
 
 def _named(name: str) -> ModelName:
@@ -104,18 +112,9 @@ def _named(name: str) -> ModelName:
         raise NoSuchModel(name) from None
 
 
-def _header(model: ModelName) -> gguf.Header | None:
-    try:
-        with model.version.path.open("rb") as file:
-            return gguf.read_header(file, model.version.size)
-    except (OSError, gguf.BadGGUF):
-        return None
-
-
 def _entry(model: ModelName) -> dict[str, Any]:
-    header = _header(model)
-    family = header.architecture if header else ""
-    size = str(header.values.get("general.size_label", "")) if header else ""
+    known = facts.of(model.version)
+    family = known.header.architecture if known else ""
     return {
         "name": model.name,
         "model": model.name,
@@ -127,8 +126,8 @@ def _entry(model: ModelName) -> dict[str, Any]:
             "format": "gguf",
             "family": family,
             "families": [family] if family else [],
-            "parameter_size": size,
-            "quantization_level": header.quantization if header else "",
+            "parameter_size": known.parameter_size if known else "",
+            "quantization_level": known.header.quantization if known else "",
         },
     }
 

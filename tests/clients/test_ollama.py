@@ -100,6 +100,18 @@ def test_how_long_a_model_stays(client: ollama.Client, scripted_stack: Stack) ->
     wait_until(lambda: not client.ps().models, "the model to leave")
 
 
+def test_what_a_model_says_of_itself(client: ollama.Client) -> None:
+    shown = client.show(MODEL)
+    assert shown.details
+    assert (shown.details.parameter_size, shown.details.quantization_level) == ("134.5M", "Q4_1")
+    assert shown.capabilities == ["completion"]
+    assert "<|im_start|>" in (shown.template or "")
+    assert (shown.modelinfo or {})["general.architecture"] == "llama"
+    (listed,) = client.list().models
+    assert listed.details
+    assert listed.details.family == "llama"
+
+
 def test_the_life_of_a_custom_model(client: ollama.Client) -> None:
     client.create("pirate", from_=MODEL, system="Arr.", parameters={"num_predict": 2})
     shown = client.show("pirate")
