@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -72,6 +73,7 @@ class Host:
         # What an administrator asked for, done by `_serve`, which alone starts and ends runners.
         self._to_load: dict[str, float | None] = {}
         self._to_unload: set[str] = set()
+        self._tended_at = 0.0
         effects = Effects(
             ended=lambda running, outcome: self._spawn(self._conclude(running, outcome)),
             died=lambda lost: self._spawn(self._return(lost, fault=True)),
@@ -169,7 +171,9 @@ class Host:
                 self._announce.set()
         names = {*await self._queue.models(), *self._to_load}
         self.placement.in_line(names)
-        await self.placement.tend()
+        if time.monotonic() - self._tended_at >= _POLL_SECONDS:
+            self._tended_at = time.monotonic()
+            await self.placement.tend()
         for name in names:
             try:
                 runner = await self.placement.runner_for(name)
