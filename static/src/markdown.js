@@ -18,12 +18,12 @@ const TEXT_BLOCKS = new Set([
   "blockquote_open",
   "bullet_list_open",
   "heading_open",
-  "list_item_open",
   "ordered_list_open",
   "paragraph_open",
   "td_open",
   "th_open",
 ]);
+const CELLS = new Set(["td_open", "th_open"]);
 
 const CLEAN = {
   ALLOWED_TAGS: (
@@ -54,11 +54,12 @@ parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 withMath(parser);
 withFootnotes(parser);
 
-// Each block finds its own direction; column alignment is a class, since a style attribute
+// Each block finds its own direction, a list or a quotation as a whole: what has a direction of its
+// own inside of it would not count. Column alignment is a class, since a style attribute
 // would be refused by the policy.
 parser.core.ruler.push("attributes", (state) => {
   for (const token of state.tokens) {
-    if (TEXT_BLOCKS.has(token.type)) {
+    if (TEXT_BLOCKS.has(token.type) && (token.level === 0 || CELLS.has(token.type))) {
       token.attrSet("dir", "auto");
     }
     const align = /text-align:\s*(\w+)/u.exec(String(token.attrGet("style") ?? ""));

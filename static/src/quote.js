@@ -40,7 +40,7 @@ export class Quote {
         this.#button.hidden = true;
       }
     });
-    byId("scroll").addEventListener("scroll", () => (this.#button.hidden = true), {
+    byId("scroll").addEventListener("scroll", () => this.#button.hidden || this.#place(), {
       passive: true,
     });
   }
@@ -51,10 +51,21 @@ export class Quote {
     if (!selection || selection.isCollapsed || selection.rangeCount === 0) {
       return "";
     }
-    const { commonAncestorContainer: around } = selection.getRangeAt(0);
-    const element = around instanceof Element ? around : around.parentElement;
+    const range = selection.getRangeAt(0);
+    const { startContainer: start } = range;
+    const element = start instanceof Element ? start : start.parentElement;
     const message = element?.closest(".md, .bubble");
-    return message && this.thread.contains(message) ? selection.toString().trim() : "";
+    if (!message || !this.thread.contains(message)) {
+      return "";
+    }
+    // A paragraph that is chosen as a whole reaches to the beginning of what follows it.
+    const beyond = document.createRange();
+    beyond.selectNodeContents(message);
+    beyond.collapse(false);
+    if (range.comparePoint(beyond.startContainer, beyond.startOffset) === 0) {
+      beyond.setEnd(range.endContainer, range.endOffset);
+    }
+    return beyond.toString().trim() === "" ? selection.toString().trim() : "";
   }
 
   #place() {
@@ -65,7 +76,8 @@ export class Quote {
     if (!box) {
       return;
     }
-    this.#button.hidden = false;
+    const view = byId("scroll").getBoundingClientRect();
+    this.#button.hidden = box.bottom < view.top || box.top > view.bottom;
     const size = this.#button.getBoundingClientRect();
     const above = box.top - size.height - GAP;
     const left = Math.min(box.left, innerWidth - size.width - GAP);

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from playwright.sync_api import Locator, Page, expect
+
+from tests.support.stack import Stack
 
 SLOW = "@delay-ms 40 @tokens 500"
 
@@ -22,3 +26,15 @@ def ask(page: Page, text: str) -> Locator:
 
 def done(page: Page) -> None:
     expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+def conversation(stack: Stack, person: str, answers: list[str], *, cut: str = "") -> str:
+    """Saves a conversation with these answers, as if a reasoning model had given them; the last
+    one may have been ``cut`` for a reason. Returns its id."""
+    code = (
+        "import json, sys\n"
+        "from tests.support.conversations import write\n"
+        f"print(write({person!r}, json.load(sys.stdin), cut={cut!r}))"
+    )
+    made = stack.manage("shell", "--verbosity", "0", "-c", code, stdin=json.dumps(answers))
+    return made.stdout.strip()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.actions import SLOW, ask, box, done
+from tests.browser.actions import SLOW, ask, box, conversation, done
 from tests.browser.conftest import sign_in
 from tests.support.stack import Stack
 
@@ -38,17 +38,6 @@ addEventListener('securitypolicyviolation',
 @pytest.fixture(scope="module")
 def stack(scripted_stack: Stack) -> Stack:
     return scripted_stack
-
-
-def conversation(stack: Stack, person: str, answers: list[str]) -> str:
-    """Saves a conversation with these answers, as if a reasoning model had given them."""
-    code = (
-        "import json, sys\n"
-        "from tests.support.conversations import write\n"
-        f"print(write({person!r}, json.load(sys.stdin)))"
-    )
-    made = stack.manage("shell", "--verbosity", "0", "-c", code, stdin=json.dumps(answers))
-    return made.stdout.strip()
 
 
 @pytest.fixture
@@ -119,6 +108,11 @@ $$
 
 شكرا لك على كل شيء
 
+> شكرا
+
+- شكرا
+- two
+
 ```python
 print("hi")
 ```
@@ -136,8 +130,9 @@ def test_formulas_notes_tasks_and_other_directions(page: Page, stack: Stack, per
     boxes = answer.get_by_role("checkbox")
     expect(boxes.first).to_be_checked()
     expect(boxes.last).not_to_be_checked()
-    arabic = answer.get_by_text("شكرا")
-    assert arabic.evaluate("node => getComputedStyle(node).direction") == "rtl"
+    for block in ("p:has-text('شكرا لك')", "blockquote", "ul:has-text('شكرا')"):
+        direction = answer.locator(block).evaluate("node => getComputedStyle(node).direction")
+        assert direction == "rtl", block
     answer.get_by_role("button", name="Footnote 1", exact=True).press("Enter")
     expect(answer.locator(".footnote")).to_be_focused()
     expect(answer.locator(".footnote em")).to_have_text("note")

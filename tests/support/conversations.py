@@ -13,8 +13,9 @@ from chatsite.chat.models import Conversation, Generation, GenerationState, Mess
 SYNTAX = {"think_open": "<think>", "think_close": "</think>", "tools": "hermes"}
 
 
-def write(person: str, answers: Sequence[str], *, title: str = "Written") -> str:
-    """One conversation of as many turns as there are ``answers``; returns its id."""
+def write(person: str, answers: Sequence[str], *, title: str = "Written", cut: str = "") -> str:
+    """One conversation of as many turns as there are ``answers``; returns its id. ``cut`` is the
+    last one's finish reason."""
     owner = User.objects.get(username=person)
     conversation = Conversation.objects.create(owner=owner, title=title)
     began = timezone.now() - timedelta(seconds=2 * len(answers))
@@ -35,7 +36,8 @@ def write(person: str, answers: Sequence[str], *, title: str = "Written") -> str
             owner=owner,
             message=message,
             state=GenerationState.DONE,
-            finish_reason="stop",
+            finish_reason=cut if cut and message is messages[-1] else "stop",
+            timings={"reasoning": 12_400.0},
             model="smollm2:135m",
             syntax=SYNTAX,
         )
