@@ -17,7 +17,9 @@ export class SidebarFrame {
     byId("sidebar-close").addEventListener("click", () => this.show(false));
     byId("backdrop").addEventListener("click", () => this.show(false));
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.#drawer && !event.defaultPrevented) {
+      // What is open above the drawer closes first.
+      const above = document.querySelector("dialog[open], :popover-open");
+      if (event.key === "Escape" && this.#drawer && !event.defaultPrevented && !above) {
         this.show(false);
       }
     });
