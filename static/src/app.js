@@ -94,9 +94,9 @@ const composer = new Composer({
   limit: boot.limits.message_chars,
   model: () => models.value,
   send: (text) => {
-    const more = { keep_latest: fullness.keepsLatest, attachments: files.ids };
+    const more = { keep_latest: fullness.keepsLatest };
     const [label, others] = [models.label, rivals.chosen];
-    const sent = chat.send(text, models.value, more);
+    const sent = chat.send(text, models.value, files.attachments, more);
     rivals.clear();
     if (others.length > 0) {
       sent.then(

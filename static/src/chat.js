@@ -13,7 +13,7 @@ import { Threads } from "./threads.js";
  * @typedef {import("./thread.js").Thread} Thread
  * @typedef {import("./thread.js").Message} Message
  * @typedef {import("./connection.js").CommandError} Refusal
- * @typedef {{content: string}} Outgoing a message that the server has not accepted yet
+ * @typedef {{content: string, attachments: import("./files.js").Attachment[]}} Outgoing a message that the server has not accepted yet
  */
 
 const NEW = "new";
@@ -133,19 +133,23 @@ export class Chat extends EventTarget {
    * Sends a message behind the shown branch. Rejects with a `CommandError`.
    * @param {string} content
    * @param {string} model
+   * @param {import("./files.js").Attachment[]} [files]
    * @param {Record<string, any>} [more] fields of the command
    */
-  async send(content, model, more = {}) {
+  async send(content, model, files = [], more = {}) {
     const conversation = this.current;
     const key = conversation ?? NEW;
     const parent = this.thread?.path().at(-1)?.id ?? null;
-    this.#outgoing.set(key, { content });
+    this.#outgoing.set(key, { content, attachments: files });
+    const attachments = files.map(({ id }) => id);
     this.#emit("thread");
     const visit = this.#visit;
     try {
       await this.streams.stopped(this.thread?.openMessage()?.generation?.id);
       const assistant = this.assistant();
-      const command = { type: "send", content, model, assistant, conversation, parent, ...more };
+      const where = { conversation, parent };
+      const said = { content, attachments };
+      const command = { type: "send", ...said, model, assistant, ...where, ...more };
       const accepted = await this.connection.request(command);
       if (conversation === null && visit === this.#visit) {
         this.current = accepted.conversation.id;

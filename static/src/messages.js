@@ -226,7 +226,7 @@ export class Messages {
     }
     if (!this.#outgoing) {
       this.#outgoing = new UserTurn(this.chat, this.model);
-      this.#outgoing.showOutgoing(outgoing.content);
+      this.#outgoing.showOutgoing(outgoing);
     }
     if (this.root.lastElementChild !== this.#outgoing.element) {
       this.root.append(this.#outgoing.element);

@@ -108,21 +108,30 @@ export class UserTurn extends Turn {
    * @param {string[]} siblings
    */
   update(message, siblings) {
-    if (this.#bubble.textContent !== message.content) {
-      this.#bubble.textContent = message.content;
-    }
-    this.#bubble.hidden = message.content === "";
-    if (message.attachments.length && !this.element.querySelector(".files")) {
-      this.#bubble.before(chips(message.attachments));
-    }
+    this.#show(message.content, message.attachments);
     this.message = message;
     this.actions.title = dateTime(message.created_at);
     this.showBranches(siblings, message.id);
   }
 
-  /** What is on its way to the server. @param {string} content */
-  showOutgoing(content) {
-    this.#bubble.textContent = content;
+  /**
+   * @param {string} content
+   * @param {import("./files.js").Attachment[]} attachments
+   */
+  #show(content, attachments) {
+    if (this.#bubble.textContent !== content) {
+      this.#bubble.textContent = content;
+    }
+    // While it is edited, the form stands in its place.
+    this.#bubble.hidden = content === "" || this.element.querySelector("form") !== null;
+    if (attachments.length && !this.element.querySelector(".files")) {
+      this.#bubble.before(chips(attachments));
+    }
+  }
+
+  /** What is on its way to the server. @param {import("./chat.js").Outgoing} outgoing */
+  showOutgoing({ content, attachments }) {
+    this.#show(content, attachments);
     this.element.classList.add("outgoing");
     this.actions.hidden = true;
   }
@@ -148,7 +157,8 @@ export class UserTurn extends Turn {
     );
     const close = () => {
       form.remove();
-      this.#bubble.hidden = this.actions.hidden = false;
+      this.actions.hidden = false;
+      this.#bubble.hidden = message.content === "";
       this.problem.hidden = true;
       this.editButton.focus();
     };

@@ -283,3 +283,18 @@ def test_axe_finds_nothing(
     page.goto("/accounts/assistants/")
     check("assistants")
     context.close()
+
+
+def test_an_answer_that_could_not_be_written_is_written_without_the_oldest(page: Page) -> None:
+    ask(page, "@say fine " + "first " * 1200)
+    done(page)
+    ask(page, "short")
+    done(page)
+    # An edit is not counted before it is sent.
+    page.get_by_role("button", name="Edit").last.click()
+    page.get_by_role("textbox", name="Edited text").fill("@say late " + "second " * 1800)
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator("#thread")).to_contain_text("more than the 4096")
+    page.get_by_role("button", name="Leave out the oldest messages").click()
+    expect(page.get_by_role("article").last).to_contain_text("late second")
+    expect(page.get_by_text("The model no longer sees what is above.")).to_be_visible()
