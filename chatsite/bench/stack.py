@@ -25,6 +25,11 @@ def _person(name: str) -> str:
     user = User(username=name)
     user.set_unusable_password()
     user.save()
+    return cookie_of(user)
+
+
+def cookie_of(user: User) -> str:
+    """The `Cookie` header of a new session."""
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from chatsite.bench import load, site
+from chatsite.bench import load, pages, site
 from chatsite.bench.api import PeerDidNotStart
 from chatsite.bench.compare import compare
 from chatsite.bench.engine import engine
@@ -47,6 +47,11 @@ class Command(BaseCommand):
             default="-np 8 -c 16384",
             help=_("how llama-server is started, beside model and address"),
         )
+        parser.add_argument(
+            "--pages",
+            action="store_true",
+            help=_("measure pages and search with 5,000 conversations instead"),
+        )
         parser.add_argument("--json", action="store_true", help=_("one JSON object, no table"))
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,6 +60,9 @@ class Command(BaseCommand):
             Shape(int(users), options["turns"], options["words"], options["tokens"])
             for users in options["users"].split(",")
         ]
+        if options["pages"]:
+            self._pages(url, options)
+            return
         if options["llama_server"]:
             self._compare(url, shapes, options)
             return
@@ -75,6 +83,18 @@ class Command(BaseCommand):
         broken = [r for r in results if r["stack"]["errors"] or r["engine"]["errors"]]
         if broken:
             raise CommandError(_("Some answers failed; the figures above do not count."))
+
+    def _pages(self, url: str, options: dict[str, Any]) -> None:
+        try:
+            with site.running(url):
+                figures = pages.measure(url, self.stderr.write)
+        except site.SiteDidNotStart as error:
+            raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(figures, indent=2))
+            return
+        for name, value in figures.items():
+            self.stdout.write(f"{name:28}{value:>10}")
 
     def _compare(self, url: str, shapes: list[Shape], options: dict[str, Any]) -> None:
         shapes = [replace(shape, system=200, think=1.0) for shape in shapes]

@@ -1,0 +1,162 @@
+"""How long pages take of a person who has used the site for years: the first page, a long
+conversation, a search. Measured over HTTP at the running site, with data that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import random
+import re
+import secrets
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.utils import timezone
+
+from chatsite.accounts.models import User
+from chatsite.bench.stack import cookie_of
+from chatsite.chat.models import Conversation, Message
+from chatsite.search import index
+
+CONVERSATIONS: Final = 5_000
+LONG: Final = 1_000
+MESSAGES: Final = 100_000
+_WORDS: Final = 4_000
+_CHINESE: Final = "数据库查询服务器网络安全模型回答会议计划报告时间地点"
+_BATCH: Final = 2_000
+_RUNS: Final = 15
+_SEARCHES: Final = 60
+
+
+def measure(url: str, report: Callable[[str], None]) -> dict[str, Any]:
+    """Milliseconds (medians, for searches the 95th percentile) and kilobytes."""
+    with (
+        _person(report) as (cookie, long, words),
+        httpx.Client(base_url=url, headers={"Cookie": cookie}, timeout=60) as client,
+    ):
+        first = _timed(client, "/")
+        opened = _timed(client, f"/chat/conversations/{long}/")
+        searches = [
+            _once(client, f"/chat/search/?q={quote(word)}")
+            for word in random.Random(1).sample(words, _SEARCHES)
+        ]
+        page = client.get("/").text
+    searches.sort()
+    return {
+        "conversations": CONVERSATIONS,
+        "messages": MESSAGES,
+        "first_page_ms": round(statistics.median(first), 1),
+        "conversation_of_1000_ms": round(statistics.median(opened), 1),
+        "search_p50_ms": round(statistics.median(searches), 1),
+        "search_p95_ms": round(searches[math.ceil(0.95 * len(searches)) - 1], 1),
+        "script_kb": round(_script_bytes(page) / 1000, 1),
+    }
+
+
+def _timed(client: httpx.Client, path: str) -> list[float]:
+    _once(client, path)
+    return [_once(client, path) for _run in range(_RUNS)]
+
+
+def _once(client: httpx.Client, path: str) -> float:
+    began = time.perf_counter()
+    answer = client.get(path)
+    answer.raise_for_status()
+    return (time.perf_counter() - began) * 1000
+
+
+def _script_bytes(page: str) -> int:
+    """Compressed bytes of the scripts that the page loads before its first answer."""
+    wanted = re.findall(r'<script[^>]+src="/static/([^"]+)"', page)
+    found: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in found:
+            continue
+        found.add(name)
+        text = _read(name).decode()
+        folder = name.rpartition("/")[0]
+        # What a module imports at once; what it loads later is called as a function.
+        for module in re.findall(r'(?:from|import)\s*"\./([^"]+)"', text):
+            wanted.append(f"{folder}/{module}".lstrip("/"))
+    return sum(len(gzip.compress(_read(name), 6)) for name in found)
+
+
+def _read(name: str) -> bytes:
+    with staticfiles_storage.open(name) as file:
+        data: bytes = file.read()
+    return data
+
+
+@contextmanager
+def _person(report: Callable[[str], None]) -> Iterator[tuple[str, uuid.UUID, list[str]]]:
+    """Cookie, the long conversation, and words that were used."""
+    user = User(username=f"bench-{secrets.token_hex(4)}")
+    user.set_unusable_password()
+    user.save()
+    try:
+        report(f"Writing {CONVERSATIONS} conversations with {MESSAGES} messages…")
+        long, words = _fill(user)
+        yield cookie_of(user), long, words
+    finally:
+        report("Removing them…")
+        user.delete()
+
+
+def _fill(user: User) -> tuple[uuid.UUID, list[str]]:
+    chance = random.Random(7)
+    words = [_word(chance) for _word_number in range(_WORDS)]
+    now = timezone.now()
+    conversations = [
+        Conversation(
+            owner=user,
+            title=" ".join(chance.choices(words, k=6)),
+            created_at=now - timedelta(hours=number),
+            updated_at=now - timedelta(hours=number),
+        )
+        for number in range(CONVERSATIONS)
+    ]
+    Conversation.objects.bulk_create(conversations, batch_size=_BATCH)
+    index.put_many([index.of_title(conversation) for conversation in conversations])
+    each = (MESSAGES - LONG) // (CONVERSATIONS - 1)
+    batch: list[Message] = []
+    heads = []
+    for number, conversation in enumerate(conversations):
+        parent: Message | None = None
+        for turn in range(LONG if number == 0 else each):
+            parent = Message(
+                conversation=conversation,
+                parent=parent,
+                role=Message.Role.ASSISTANT if turn % 2 else Message.Role.USER,
+                content=" ".join(chance.choices(words, k=30)),
+                created_at=conversation.created_at + timedelta(seconds=turn),
+            )
+            batch.append(parent)
+        conversation.head = parent
+        heads.append(conversation)
+        if len(batch) >= _BATCH:
+            _save(batch, user)
+            batch = []
+    _save(batch, user)
+    Conversation.objects.bulk_update(heads, ["head"], batch_size=500)
+    return conversations[0].pk, words
+
+
+def _word(chance: random.Random) -> str:
+    if chance.random() < 0.2:
+        return "".join(chance.choices(_CHINESE, k=chance.randint(2, 4)))
+    return "".join(chance.choices("abcdefghijklmnoprstuvw", k=chance.randint(3, 9)))
+
+
+def _save(messages: list[Message], user: User) -> None:
+    Message.objects.bulk_create(messages, batch_size=500)
+    index.put_many([index.of_message(message, user.pk) for message in messages])
