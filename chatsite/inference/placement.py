@@ -103,7 +103,7 @@ class Placement:
                 try:
                     await self._spec(name, _RESOLVE_LOADED_SECONDS)
                 except ChatsiteError:
-                    del self._names[name]
+                    self._names.pop(name, None)  # `forget` may have been here meanwhile
         named = {spec.digest for spec, _ in self._names.values()}
         for runner in tuple(self._runners.values()):
             if not runner.idle or runner.spec.digest in self._in_line:
@@ -146,7 +146,8 @@ class Placement:
                 raise _refusal(least, room)
             case Load(option, evict):
                 for digest in evict:
-                    await self._stop(self._runners[digest])
+                    if other := self._runners.get(digest):
+                        await self._stop(other)
                 if option.context < spec.context:
                     log.warning(
                         "%s gets a context of %s tokens: there is no memory for %s",
@@ -175,7 +176,8 @@ class Placement:
             await runner.grant(min(runner.spec.cache_bytes, part))
 
     async def _stop(self, runner: ModelRunner) -> None:
-        del self._runners[runner.spec.digest]
+        # One that gave up while another was stopped is forgotten already.
+        self._runners.pop(runner.spec.digest, None)
         await runner.stop()
 
     async def unload(self, digest: str) -> bool:

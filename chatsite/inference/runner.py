@@ -19,7 +19,8 @@ from chatsite.dispatch.outcome import Outcome
 from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
-from chatsite.errors import RequestRefused
+from chatsite.engine.frames import FrameTooLarge
+from chatsite.errors import ContextOverflow, RequestRefused
 from chatsite.inference.expect import Occupancy
 from chatsite.inference.questions import Questions
 from chatsite.inference.room import Option
@@ -167,15 +168,23 @@ class ModelRunner:
             options=job.options,
             priority=job.priority,
         )
-        await self._send(frame)
+        try:
+            await self._send(frame)
+        except FrameTooLarge as error:
+            log.warning("generation %s: %s", job.id, error)
+            failed = ContextOverflow().as_dict()
+            self._end(job.id, Outcome(GenerationState.FAILED, error=failed))
 
     async def cancel(self, id: str) -> None:
         if id in self.running:
             await self._send(m.Cancel(id))
 
     async def measure(self, measure: m.Measure) -> m.Measured | m.Failed | None:
-        """Tokens of texts; None while the model is not loaded or too busy to say."""
-        return await self._questions.ask(measure, self._send) if self.state == "ready" else None
+        """Tokens of texts; None while the model is not loaded or too busy to say, and of more
+        than can be sent."""
+        with suppress(FrameTooLarge):
+            return await self._questions.ask(measure, self._send) if self.state == "ready" else None
+        return None
 
     async def _send(self, frame: m.ToChild) -> None:
         # To a child that has just died nothing need be said: `_live` gives its jobs back.

@@ -12,14 +12,19 @@ from typing import Any
 
 import pytest
 
+from chatsite.dispatch.messages import Job
+from chatsite.dispatch.queue import Lease
+from chatsite.engine import frames
+from chatsite.engine.messages import ChatMessage, Measure, PromptOptions
 from chatsite.errors import ModelDoesNotFit, ModelUnavailable
 from chatsite.inference.budget import fits_elsewhere
 from chatsite.inference.placement import Placement
 from chatsite.inference.room import Option
 from chatsite.inference.runner import Effects, ModelRunner
+from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
 from chatsite.inference.status import HostMemory, HostStatus, announce
-from chatsite.stream.publish import Publisher
+from chatsite.stream.publish import Publisher, Writer
 
 MIB = 1 << 20
 # What a scripted child really takes is far less.
@@ -197,6 +202,51 @@ async def test_what_no_name_stands_for_any_more_leaves(site: Site) -> None:
     await site.placement.tend()
     assert site.placement.loaded("a" * 64) is None
     assert site.placement.loaded("d" * 64)
+
+
+async def test_models_that_give_up_while_others_are_looked_after_end_nothing(
+    site: Site, monkeypatch
+) -> None:
+    for name in "ab":
+        assert await site.load(name)
+
+    async def quarantined(name: str) -> ModelSpec:
+        site.placement.forget(name * 64)
+        raise ModelUnavailable
+
+    for name in "ab":
+        site.placement._names[name] = (site.specs[name], time.monotonic() - 60)
+    runners = [site.placement.loaded(name * 64) for name in "ab"]
+    monkeypatch.setattr(site.placement, "_resolve", quarantined)
+    await site.placement.tend()
+    assert not site.loaded
+    for runner in runners:
+        assert runner
+        await runner.stop()
+
+
+async def test_what_is_more_than_a_child_can_be_sent_fails_alone(site: Site, monkeypatch) -> None:
+    ended: list[Any] = []
+    runner = await site.load("a")
+    assert runner
+    runner.effects = dataclasses.replace(
+        runner.effects, ended=lambda running, outcome: ended.append(outcome)
+    )
+    monkeypatch.setattr(frames, "MAX_FRAME", 1000)
+    job = Job(
+        id="1",
+        owner="1",
+        model="a",
+        messages=(ChatMessage("user", "x" * 2000),),
+        queued_at=time.time(),
+    )
+    beginning = asyncio.create_task(asyncio.sleep(0, result=True))
+    await runner.take(Running(Lease(job, 1, False), Writer("1", 1), beginning))
+    assert ended[0].error["code"] == "context_length_exceeded"
+    assert runner.idle
+    assert runner.state == "ready"
+    question = Measure("2", job.messages, PromptOptions(), ())
+    assert await runner.measure(question) is None
 
 
 async def test_what_does_not_fit_here_may_fit_another_host(redis) -> None:
