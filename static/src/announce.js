@@ -42,7 +42,8 @@ export class Announcer {
     }
     const open = isOpen(generation);
     if (generation.id !== this.#id) {
-      this.#begin(generation.id, open ? "" : text);
+      // What a continued answer had already has been read out.
+      this.#begin(generation.id, message.content === "" ? "" : text);
       if (!open) {
         return;
       }
