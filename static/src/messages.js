@@ -47,6 +47,10 @@ export class Messages {
       { root: scroller, rootMargin: AHEAD },
     );
     watch.observe(this.#top);
+    // Who scrolls fast may come near again before the observer has seen that they were not.
+    scroller.addEventListener("scroll", () => this.#near() && this.#showEarlier(), {
+      passive: true,
+    });
   }
 
   render() {
@@ -118,7 +122,7 @@ export class Messages {
 
   async #showEarlier() {
     const { thread } = this.chat;
-    if (this.#loading || !thread || !this.#more || this.#turns.size === 0) {
+    if (this.#loading || !thread || this.#turns.size === 0 || !this.#more) {
       return;
     }
     this.#loading = true;
