@@ -14,10 +14,9 @@ from chatsite.search import index
 from chatsite.search.models import Entry
 from chatsite.search.terms import Query, parse
 
-# One page of results. The index is asked once, for as many entries as a page may take; their
-# texts are read in batches, until the page is full.
+# One page of results, and the entries that one page may take from the index.
 _CONVERSATIONS, _HITS_EACH = 10, 3
-_SCANNED_MAX, _BATCH = 300, 30
+_SCANNED_MAX = 300
 _SNIPPET_BEFORE, _SNIPPET_CHARS = 40, 180
 _BLANKS = re.compile(r"\s+")
 
@@ -64,27 +63,42 @@ def _find_titles(user: User, query: Query) -> dict[uuid.UUID, Conversation]:
 def _find_messages(
     user: User, query: Query, before: int | None
 ) -> tuple[dict[uuid.UUID, list[Hit]], int | None]:
-    """Hits by conversation, newest first, and the entry from which another page goes on."""
-    hits: dict[uuid.UUID, list[Hit]] = {}
-    seen: set[uuid.UUID] = set()
+    """Hits by conversation, newest first, and the entry from which another page goes on. Texts
+    are read only as far as they are needed: a conversation about one thing matches everywhere."""
     ids = index.matching(user.pk, query, titles=False, before=before, limit=_SCANNED_MAX)
-    for start in range(0, len(ids), _BATCH):
-        rows = Entry.objects.of(user).filter(pk__in=ids[start : start + _BATCH]).order_by("-pk")
-        for id, conversation, *message in rows.values_list("pk", "conversation", *_MESSAGE):
-            key, _role, _moment, content = message
-            # A long message has several entries.
-            if key in seen:
-                continue
-            seen.add(key)
-            spans = query.find(content)
-            if spans is not None:
-                if conversation not in hits and len(hits) == _CONVERSATIONS:
-                    return hits, before
-                found = hits.setdefault(conversation, [])
-                if len(found) < _HITS_EACH:
-                    found.append((id, *message, spans))
-            before = id
-    return hits, before if len(ids) == _SCANNED_MAX else None
+    rows = Entry.objects.of(user).filter(pk__in=ids).order_by("-pk")
+    waiting: dict[uuid.UUID, list[int]] = {}
+    for id, conversation in rows.values_list("pk", "conversation"):
+        waiting.setdefault(conversation, []).append(id)
+    hits: dict[uuid.UUID, list[Hit]] = {}
+    order = list(waiting)
+    at = 0
+    while at < len(order) and len(hits) < _CONVERSATIONS:
+        some = order[at : at + _CONVERSATIONS - len(hits)]
+        _read(user, query, [id for one in some for id in waiting[one][:_HITS_EACH]], hits)
+        rest = [one for one in some if len(hits.get(one, ())) < _HITS_EACH]
+        _read(user, query, [id for one in rest for id in waiting[one][_HITS_EACH:]], hits)
+        at += len(some)
+    newest_first = dict(sorted(hits.items(), key=lambda item: item[1][0][0], reverse=True))
+    if at < len(order):
+        return newest_first, waiting[order[at]][0] + 1
+    return newest_first, ids[-1] if len(ids) == _SCANNED_MAX else None
+
+
+def _read(user: User, query: Query, ids: list[int], hits: dict[uuid.UUID, list[Hit]]) -> None:
+    """Adds those of the entries to ``hits`` that do match."""
+    if not ids:
+        return
+    rows = Entry.objects.of(user).filter(pk__in=ids).order_by("-pk")
+    for id, conversation, *message in rows.values_list("pk", "conversation", *_MESSAGE):
+        key, _role, _moment, content = message
+        found = hits.get(conversation, [])
+        # A long message has several entries.
+        if len(found) == _HITS_EACH or any(hit[1] == key for hit in found):
+            continue
+        spans = query.find(content)
+        if spans is not None:
+            hits.setdefault(conversation, []).append((id, *message, spans))
 
 
 def _result(conversation: Conversation, query: Query, hits: list[Hit]) -> dict[str, Any]:
