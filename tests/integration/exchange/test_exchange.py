@@ -59,10 +59,12 @@ def test_import_is_whole_found_and_idempotent(alice: User, bob: User) -> None:
     assert {row.model for row in Generation.objects.of(alice)} == {"gpt-4o", ""}
     found = find.search(alice, "数据库")["results"]
     assert len(found) == 2
-    shown = client.get(f"/chat/conversations/{found[0]['conversation']['id']}/").json()
-    contents = [message["content"] for message in shown["messages"]]
+    conversation = Conversation.objects.get(pk=found[0]["conversation"]["id"])
+    contents = [message.content for message in conversation.messages.order_by("created_at")]
     assert contents == ["关于数据库的问题", "First answer", "Second **answer**"]
-    assert shown["conversation"]["head"] == shown["messages"][2]["id"]
+    assert conversation.head is not None
+    assert conversation.head.content == "Second **answer**"
+    assert client.get(f"/c/{conversation.pk}/").status_code == 200
     # Another person's import is their own matter.
     assert taking.take(bob, trees())["taken"] == 1
 
