@@ -36,7 +36,7 @@ export class Search {
    * @param {object} options
    * @param {import("./api.js").Api} options.api
    * @param {(conversation: string, message: string | null) => void} options.onOpen
-   * @param {() => void} options.onShow asked for by key: the list must be there
+   * @param {() => void} options.onShow asked for by command: the list must be there
    */
   constructor({ api, onOpen, onShow }) {
     this.api = api;
@@ -52,13 +52,6 @@ export class Search {
       this.#click(event),
     );
     this.#more.onclick = () => this.#ask(this.#before);
-    document.addEventListener("keydown", (event) => {
-      const modified = (event.ctrlKey || event.metaKey) && event.shiftKey && !event.altKey;
-      if (modified && event.key.toLowerCase() === "f") {
-        event.preventDefault();
-        this.focus();
-      }
-    });
   }
 
   focus() {
