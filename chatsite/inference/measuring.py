@@ -24,6 +24,8 @@ from chatsite.inference.status import HostStatus
 log = logging.getLogger(__name__)
 
 _ANSWER_KEPT_MS: Final = 5000
+# Redis cuts off a listener that more than some MiB wait for.
+_QUESTION_BYTES: Final = 4 << 20
 
 
 class _Question(msgspec.Struct, frozen=True):
@@ -50,16 +52,18 @@ def _reply(id: str) -> str:
 async def ask(
     redis: Redis, hosts: list[HostStatus], digest: str, measure: m.Measure
 ) -> m.Measured | None:
-    """Tokens by the model itself; None where it isn't loaded, refuses, or is too slow.
+    """Tokens by the model itself; None where it isn't loaded, refuses, or is too slow, and for
+    some MiB of text.
     ``measure.id`` must be used once."""
     ready = [
         host.id
         for host in hosts
         if any(one.digest == digest and one.state == "ready" for one in host.models)
     ]
-    if not ready:
+    asked = _encode(_Question(digest, measure))
+    if not ready or len(asked) > _QUESTION_BYTES:
         return None
-    heard = await redis.publish(_channel(ready[0]), _encode(_Question(digest, measure)))
+    heard = await redis.publish(_channel(ready[0]), asked)
     if not heard:
         return None
     found = await redis.blpop([_reply(measure.id)], timeout=ANSWER_SECONDS)  # type: ignore[misc]

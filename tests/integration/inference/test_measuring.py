@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from chatsite.dispatch.messages import Job
+from chatsite.dispatch.outcome import Outcome
+from chatsite.dispatch.queue import Lease
 from chatsite.engine import messages as m
+from chatsite.engine.frames import MAX_FRAME
 from chatsite.inference import measuring
 from chatsite.inference.measuring import Desk, ask
 from chatsite.inference.placement import Placement
 from chatsite.inference.runner import Effects, ModelRunner
+from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
 from chatsite.inference.status import HostStatus, ModelStatus
 from chatsite.stream.publish import Publisher
@@ -23,10 +28,15 @@ HOSTS = [HostStatus("h", "h", 1, (ModelStatus("tiny", DIGEST, "ready", context=5
 
 
 @pytest.fixture
-async def runner(redis: Redis, tmp_path: Path) -> AsyncIterator[ModelRunner]:
+def ends() -> list[Outcome]:
+    return []
+
+
+@pytest.fixture
+async def runner(redis: Redis, tmp_path: Path, ends: list[Outcome]) -> AsyncIterator[ModelRunner]:
     changed = asyncio.Event()
     effects = Effects(
-        lambda *_: None,
+        lambda _, outcome: ends.append(outcome),
         lambda _: None,
         lambda *_: None,
         changed.set,
@@ -61,6 +71,22 @@ async def test_the_child_that_is_loaded_counts(redis: Redis, runner: ModelRunner
 async def test_a_refusal_of_the_child_is_no_answer(redis: Redis, runner: ModelRunner) -> None:
     bad = m.Measure("b", (m.ChatMessage("user", "x"),), m.PromptOptions(template="{% for %}"))
     assert await ask(redis, HOSTS, DIGEST, bad) is None
+
+
+async def test_more_than_a_pipe_carries_ends_the_request_and_nothing_else(
+    redis: Redis, runner: ModelRunner, ends: list[Outcome]
+) -> None:
+    huge = "x" * (MAX_FRAME + 1)
+    assert await ask(redis, HOSTS, DIGEST, m.Measure("h", texts=(huge,))) is None
+    job = Job("g", "ann", "tiny", (m.ChatMessage("user", huge),), 0.0)
+    writer = await Publisher(redis, ended_ttl_seconds=60).open("g", 1)
+    saved = asyncio.create_task(asyncio.sleep(0, True))
+    await runner.take(Running(Lease(job, 1, last_chance=False), writer, saved))
+    (end,) = ends
+    assert end.error
+    assert (end.error["code"], "32 MiB" in end.error["reason"]) == ("request_refused", True)
+    assert runner.idle
+    assert await ask(redis, HOSTS, DIGEST, question("after")) is not None
 
 
 async def test_nobody_waits_for_what_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
