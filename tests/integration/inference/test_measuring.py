@@ -92,6 +92,8 @@ async def test_more_than_a_pipe_carries_ends_the_request_and_nothing_else(
 async def test_nobody_waits_for_what_is_lost(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await ask(redis, [], DIGEST, question("1")) is None
     assert await ask(redis, HOSTS, DIGEST, question("2")) is None  # nobody listens
+    huge = m.Measure("huge", texts=("x" * (5 << 20),))  # Redis would cut its listener off
+    assert await ask(redis, HOSTS, DIGEST, huge) is None
     monkeypatch.setattr(measuring, "ANSWER_SECONDS", 0.05)
     pubsub = redis.pubsub()
     await pubsub.subscribe("cs:measure:h")
