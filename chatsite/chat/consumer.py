@@ -127,8 +127,12 @@ class ChatConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
 
     async def _stop(self, command: p.Stop) -> None:
         async with self._answering(command.id, command.generation):
-            await stop(runtime(), await self._user(), command.generation)
+            # Whoever stops may leave at once, and the socket's tasks end with it: not this one.
+            await asyncio.shield(self._end(command.generation))
             await self._event(p.Stopped(command.id, command.generation))
+
+    async def _end(self, generation: str) -> None:
+        await stop(runtime(), await self._user(), generation)
 
     def _follow(self, generation: str, cursor: int) -> None:
         if task := self.following.pop(generation, None):
