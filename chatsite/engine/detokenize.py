@@ -60,7 +60,8 @@ class TextStream:
         return self._filter.stopped
 
     def push(self, piece: bytes) -> str:
-        return self._filter.push(self._decoder.decode(piece))
+        # PostgreSQL can't hold NUL: an answer with one would never be saved, and never end.
+        return self._filter.push(self._decoder.decode(piece).replace("\x00", ""))
 
     def flush(self, *, cut: bool) -> str:
         """The rest at the end of an answer. ``cut`` says that the model had more to say: then

@@ -80,3 +80,10 @@ def test_a_stop_string_may_end_with_the_flush():
     stream.push(b"\xc3")
     assert stream.flush(cut=False) == ""
     assert stream.stopped
+
+
+def test_no_text_has_nul():
+    """Byte tokens give it, and a database may not take it."""
+    stream = TextStream(["ab"])
+    assert stream.push(b"x\x00a") + stream.push(b"\x00b") == "x"
+    assert stream.stopped
