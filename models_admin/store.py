@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.utils.translation import gettext_lazy as _
 
@@ -31,9 +31,15 @@ _BLOCK = 4 << 20
 
 
 def import_file(
-    path: Path, name: str, *, move: bool = False, progress: Progress | None = None
+    path: Path,
+    name: str,
+    *,
+    move: bool = False,
+    progress: Progress | None = None,
+    configuration: dict[str, Any] | None = None,
 ) -> ModelName:
-    """Brings the GGUF file ``path`` into the store and lets ``name`` point to it.
+    """Brings the GGUF file ``path`` into the store and lets ``name`` point to it, with that
+    configuration.
 
     Importing the same content again changes nothing but the name. With ``move`` the file is
     gone from ``path`` afterwards, and is not copied if it is on the store's file system.
@@ -53,7 +59,7 @@ def import_file(
                     raise versions.ImportRefused(
                         _("The model was removed meanwhile. Import it again.")
                     )
-                model = versions.assign(written, digest, size, str(path))
+                model = versions.assign(written, digest, size, str(path), configuration)
                 versions.collect()
             if move and path.absolute() != disk.path_of(digest):
                 path.unlink()

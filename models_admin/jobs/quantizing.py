@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models_admin import catalogue, quantize, store, versions
+from models_admin import catalogue, quantize, store
 from models_admin.jobs.control import Control
 from models_admin.models import Job
 
@@ -17,8 +17,6 @@ def work(job: Job, control: Control) -> None:
         )
         control.test(path)
         control.at("installing")
-        made = store.import_file(path, job.target, move=True)
-    if model.configuration:
-        made = versions.point(made.name, made, model.configuration)
+        made = store.import_file(path, job.target, move=True, configuration=model.configuration)
     control.say("reduced", before=sizes.before, after=sizes.after)
     control.say("installed", name=made.name)

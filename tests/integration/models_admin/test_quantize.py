@@ -90,6 +90,9 @@ def test_a_name_with_smaller_weights(tiny: Path, capsys: pytest.CaptureFixture[s
     assert made.configuration["system"] == "Arr."
     assert made.version.path.stat().st_size < tiny.stat().st_size / 2
     assert not list(disk.folder().glob("*.part"))
+    # Over a name that is there: what it stood for is what it goes back to.
+    call_command("models", "quantize", "pirate", "f16", "--name", "small")
+    assert versions.go_back("small").version_id == made.version_id
     with pytest.raises(CommandError, match="There is no quantization 'Q9'"):
         call_command("models", "quantize", "tiny", "q9", "--name", "small")
 
