@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
@@ -119,11 +120,14 @@ class ModelNameAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             self.message_user(request, f"{model}: {_('done')}", messages.SUCCESS)
 
     def delete_model(self, request: HttpRequest, obj: ModelName) -> None:
-        versions.remove_name(obj.name)
+        # Behind the transaction of Django's page: inside it the lock of the store would be waited
+        # for by who holds that of the database, and left before the file is gone.
+        name = obj.name
+        transaction.on_commit(lambda: versions.remove_name(name))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ModelName]) -> None:
         for model in queryset:
-            versions.remove_name(model.name)
+            self.delete_model(request, model)
 
 
 @admin.register(ModelVersion, site=site)
