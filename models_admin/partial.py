@@ -54,6 +54,7 @@ class Partial:
         self._journal_path = path.with_suffix(".json")
         self._saved = time.monotonic()
         self._changed = threading.Lock()
+        self._saving = threading.Lock()
         self.journal = self._read() or self._empty()
         # Rises each time that all which had arrived is forgotten.
         self.epoch = 0
@@ -125,12 +126,13 @@ class Partial:
 
     def save(self) -> None:
         """Flushes, then writes down what was there before the flush."""
-        with self._changed:
-            data = msgspec.json.encode(self.journal)
-        os.fdatasync(self.descriptor)
-        fresh = self._journal_path.with_suffix(".new")
-        fresh.write_bytes(data)
-        os.replace(fresh, self._journal_path)
+        with self._saving:  # a disk may take longer to flush than the time between two of these
+            with self._changed:
+                data = msgspec.json.encode(self.journal)
+            os.fdatasync(self.descriptor)
+            fresh = self._journal_path.with_suffix(".new")
+            fresh.write_bytes(data)
+            os.replace(fresh, self._journal_path)
 
     def begin_anew(self, tag: str = "") -> None:
         """Forgets all that has arrived."""
@@ -205,6 +207,8 @@ def clean(keep: Collection[str]) -> list[str]:
             continue
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink == 0:
+                continue  # it arrived meanwhile, and another may have its name by now
             path.unlink()
             path.with_suffix(".json").unlink(missing_ok=True)
             gone.append(path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -203,3 +204,12 @@ def test_a_split_model_becomes_one_file(hub: Hub):
     assert updates.check([model]) == ([], [])
     hub.publish("split", "Q8_0-00002-of-00003", split_gguf([], part=1, parts=3, first=False))
     assert updates.check([model]) == ([model], [])
+
+
+def test_connections_that_write_the_journal_at_once_do_not_disturb_each_other(hub: Hub):
+    with (
+        partial.hold("ab" * 32, 1 << 20) as file,
+        ThreadPoolExecutor(4, thread_name_prefix="transfer") as pool,
+    ):
+        saved = [pool.submit(file.save) for _one in range(100)]
+        assert [one.exception() for one in saved] == [None] * 100
