@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import tarfile
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import msgspec
 from django.utils.translation import gettext_lazy as _
 
 from chatsite.errors import ChatsiteError
-from models_admin import disk, partial
+from models_admin import custom, disk, go_template, names, options, partial
 from models_admin.models import ModelName, ModelVersion
 
 _MANIFEST: Final = "manifest.json"
@@ -41,7 +42,7 @@ class Named(msgspec.Struct, frozen=True):
 
     name: str
     digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    origin: str = ""
+    origin: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     configuration: dict[str, Any] = {}
 
 
@@ -89,7 +90,8 @@ def write(path: Path, models: Sequence[ModelName], progress: Progress) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Raises `BadBundle`."""
+    """Raises `BadBundle`, and `BadModelName`, `BadOption` or `UntranslatableTemplate` for what it
+    holds."""
     try:
         with tarfile.open(path, mode="r:") as tar:
             first = tar.next()
@@ -103,7 +105,22 @@ def read_manifest(path: Path) -> Manifest:
         raise BadBundle from error
     if found.version != _VERSION:
         raise BadBundle
+    for named in found.models:
+        _check(named)
     return found
+
+
+def _check(named: Named) -> None:
+    """What would fail each time that the model is asked, and what no database takes."""
+    names.normalise(named.name)
+    if "\\u0000" in json.dumps([named.origin, named.configuration]):
+        raise BadBundle
+    try:
+        made = msgspec.convert(named.configuration, custom.Configuration)
+    except msgspec.ValidationError as error:
+        raise BadBundle from error
+    options.sampling(made.parameters)
+    go_template.as_jinja(made.template)
 
 
 def take_weights(

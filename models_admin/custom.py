@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from django.utils.translation import gettext_lazy as _
 
-from chatsite.engine.messages import ChatMessage, PromptOptions, SamplingParams
+from chatsite.engine.messages import ChatMessage, PromptOptions, Role, SamplingParams
 from models_admin import catalogue, go_template, modelfile, names, options, versions
 from models_admin.models import ModelName
 
@@ -24,7 +24,7 @@ class Configuration(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: dict[str, Any] = {}
     system: str = ""
     template: str = ""
-    messages: tuple[tuple[str, str], ...] = ()
+    messages: tuple[tuple[Role, str], ...] = ()
     licenses: tuple[str, ...] = ()
 
 
@@ -80,7 +80,7 @@ def apply(
     system = preset.system or configuration.system or system
     if system and not own:
         head = [ChatMessage("system", system)]
-    head += [ChatMessage(role, text) for role, text in configuration.messages]  # type: ignore[arg-type]
+    head += [ChatMessage(role, text) for role, text in configuration.messages]
     # Only an administrator's words may be shared between people in the engine's cache.
     theirs = bool(own) or (bool(preset.system) and not preset.administered)
     administered = 0 if theirs else len(head)

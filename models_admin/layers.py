@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from django.utils.translation import gettext_lazy as _
 
+from chatsite.engine.messages import Role
 from models_admin import custom, fetch, gguf, go_template, options
 from models_admin.sources.base import Blob, Resolved, SourceRefused
 from models_admin.transfer import TransferRefused
@@ -99,18 +100,18 @@ def _template(texts: list[str], weights: Path, say: Say) -> str:
     return texts[-1]
 
 
-def _messages(texts: list[str], say: Say) -> tuple[tuple[str, str], ...]:
-    found: list[tuple[str, str]] = []
+def _messages(texts: list[str], say: Say) -> tuple[tuple[Role, str], ...]:
+    found: list[tuple[Role, str]] = []
     for text in texts:
         try:
             given = msgspec.json.decode(text, type=list[_Message])
         except msgspec.DecodeError as error:
             say("left_out", part="messages", reason=str(error))
         else:
-            found += [(message.role, message.content) for message in given]
+            found += [(message.role, message.content.replace("\x00", "")) for message in given]
     return tuple(found)
 
 
 class _Message(msgspec.Struct):
-    role: str
+    role: Role
     content: str

@@ -41,6 +41,14 @@ def host_hints(host: str) -> str:
     return f"{PREFIX}hint:host:{host}"
 
 
+class UnreadableJob(Exception):
+    """Of another version, or with a value that it can't have."""
+
+    def __init__(self, id: str, attempt: int) -> None:
+        self.id, self.attempt = id, attempt
+        super().__init__(f"the job of generation {id} can't be read")
+
+
 @dataclass(frozen=True)
 class Lease:
     """A job that a host holds. ``attempt`` counts leases from 1 and fences the stream;
@@ -125,12 +133,16 @@ class Queue:
         return Cancelled(where.decode(), int(attempt))
 
     async def lease(self, model: str, host: str) -> Lease | None:
+        """Raises `UnreadableJob` when what it leased can't be read."""
         answer = await self._call("lease", model, host, self._lease_ms)
         if not answer:
             return None
-        _, attempt, faults, payload = answer
+        id, attempt, faults, payload = answer
         last_chance = 0 < faults >= self._max_attempts - 1
-        return Lease(_decode_job(payload), int(attempt), last_chance)
+        try:
+            return Lease(_decode_job(payload), int(attempt), last_chance)
+        except msgspec.DecodeError as error:
+            raise UnreadableJob(id.decode(), int(attempt)) from error
 
     async def heartbeat(self, host: str, held: list[tuple[str, int]]) -> list[Beat]:
         """For each (id, attempt): still ours, to be cancelled, or lost to another attempt."""

@@ -65,11 +65,11 @@ async def reap(queue: Queue, publisher: Publisher) -> None:
 
 
 async def _queue_again(queue: Queue, publisher: Publisher, row: Generation) -> None:
-    job = await sync_to_async(lambda: turns.job(turns.turn_of(row)))()
     env = settings.ENV
     try:
+        job = await sync_to_async(lambda: turns.job(turns.turn_of(row)))()
         await queue.submit(job, queue_max=env.queue_max, person_max=env.queue_max_per_person)
         log.warning("generation %s was saved but not queued: queued now", job.id)
     except ChatsiteError as error:
         outcome = Outcome(GenerationState.FAILED, error=error.as_dict())
-        await conclude_unheld(queue, publisher, job.id, attempt=row.attempt, outcome=outcome)
+        await conclude_unheld(queue, publisher, str(row.pk), attempt=row.attempt, outcome=outcome)

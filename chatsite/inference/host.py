@@ -21,8 +21,8 @@ from redis.exceptions import RedisError
 from chatsite.chat.models import GenerationState
 from chatsite.dispatch import outcome as outcomes
 from chatsite.dispatch.outcome import Outcome
-from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, host_hints
-from chatsite.errors import ChatsiteError, ModelUnavailable
+from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, UnreadableJob, host_hints
+from chatsite.errors import ChatsiteError, EngineFailed, ModelUnavailable
 from chatsite.inference import status
 from chatsite.inference.budget import Budget, fits_elsewhere
 from chatsite.inference.measuring import Desk
@@ -190,7 +190,7 @@ class Host:
 
     async def _fill(self, name: str, runner: ModelRunner) -> None:
         while runner.free_slots > 0 and not self._draining:
-            lease = await self._queue.lease(name, self.id)
+            lease = await self._lease(name)
             if lease is None:
                 runner.suspect_waits = False
                 return
@@ -200,6 +200,17 @@ class Host:
                 await self._settle(await self._queue.give_back(self.id, held, fault=False))
                 return
             await self._begin(runner, lease)
+
+    async def _lease(self, name: str) -> Lease | None:
+        while True:
+            try:
+                return await self._queue.lease(name, self.id)
+            except UnreadableJob as error:
+                log.error("%s: %s", error, error.__cause__)
+                failed = Outcome(GenerationState.FAILED, error=EngineFailed().as_dict())
+                await outcomes.conclude_unheld(
+                    *(self._queue, self._publisher, error.id), attempt=error.attempt, outcome=failed
+                )
 
     async def _begin(self, runner: ModelRunner, lease: Lease) -> None:
         id = lease.job.id
@@ -228,7 +239,7 @@ class Host:
 
     async def _refuse_all(self, name: str, error: ChatsiteError) -> None:
         """Nobody can serve this model: all who wait are told, and why."""
-        while lease := await self._queue.lease(name, self.id):
+        while lease := await self._lease(name):
             await outcomes.conclude_unheld(
                 self._queue,
                 self._publisher,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from chatsite.dispatch.messages import Job
-from chatsite.dispatch.queue import HINT_JOBS, Queue
+from chatsite.dispatch.queue import HINT_JOBS, Queue, UnreadableJob
 from chatsite.engine.messages import ChatMessage
 from chatsite.errors import QueueFull, TooManyRequests
 
@@ -42,6 +43,15 @@ async def test_a_job_comes_back_as_it_was_submitted(queue: Queue) -> None:
     assert lease is not None
     assert lease.job == job("a")
     assert (lease.attempt, lease.last_chance) == (1, False)
+    assert await queue.lease("m", "h") is None
+
+
+async def test_a_job_that_can_not_be_read_says_which_it_is(queue: Queue) -> None:
+    await queue.submit(msgspec.structs.replace(job("a"), queued_at="never"), **LIMITS)
+    with pytest.raises(UnreadableJob) as caught:
+        await queue.lease("m", "h")
+    assert (caught.value.id, caught.value.attempt) == ("a", 1)
+    await queue.finish("a")
     assert await queue.lease("m", "h") is None
 
 

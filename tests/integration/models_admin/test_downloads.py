@@ -163,6 +163,7 @@ def test_what_the_source_says_of_a_model_goes_into_its_configuration(hub: Hub):
         system=b"Be brief.",
         params=b'{"temperature": 0.3, "stop": ["<|end|>"], "top_k": "many"}',
         license=b"MIT",
+        messages=b'[{"role": "evil", "content": "Ha."}]',
         template=b"{{ .System }}{{ .Prompt }}{{ .Response }}",
         projector=b"eyes",
     )
@@ -172,9 +173,11 @@ def test_what_the_source_says_of_a_model_goes_into_its_configuration(hub: Hub):
     assert (made.system, made.licenses) == ("Be brief.", ("MIT",))
     assert made.parameters == {"temperature": 0.3, "stop": ["<|end|>"]}
     assert made.template.startswith("{{ .System }}")
+    assert made.messages == ()
     assert [line.values["part"] for line in job.lines.filter(code="left_out")] == [
         "projector",
         "top_k",
+        "messages",
     ]
 
 

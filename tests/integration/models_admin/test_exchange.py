@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from uuid import UUID
 
 import pytest
 
-from chatsite.errors import NotFound
+from chatsite.errors import ChatsiteError, NotFound
 from models_admin import bundle, custom, disk, inbox, store, versions
 from models_admin.jobs import asking, importing, states
 from models_admin.models import Job, JobState, ModelName
@@ -105,6 +106,28 @@ def test_a_bundle_that_is_not_what_it_says_brings_nothing(content, tmp_path):
     assert (job.state, job.error["code"]) == (JobState.FAILED, "bad_bundle")
     assert not ModelName.objects.exists()
     assert not list(tmp_path.rglob("*escaped*"))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"configuration": {"messages": [["evil", "Hello."]]}},
+        {"configuration": {"parameters": {"top_k": "many"}}},
+        {"configuration": {"system": "a\x00b"}},
+        {"name": "../x"},
+    ],
+)
+def test_a_bundle_may_not_say_what_no_request_could_be_made_of(told, tmp_path):
+    store.import_file(write(tmp_path / "a.gguf"), "a")
+    model = ModelName.objects.get()
+    manifest = {"version": 1, "models": [{"name": "b", "digest": model.version_id, **told}]}
+    data = json.dumps(manifest).encode()
+    info = tarfile.TarInfo("manifest.json")
+    info.size = len(data)
+    with tarfile.open(tmp_path / "b.tar", "w") as tar:
+        tar.addfile(info, io.BytesIO(data))
+    with pytest.raises(ChatsiteError):
+        bundle.read_manifest(tmp_path / "b.tar")
 
 
 def test_an_upload_in_pieces_is_gone_on_with(ann, tmp_path, monkeypatch):
