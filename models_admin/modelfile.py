@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from django.utils.translation import gettext_lazy as _
 
+from chatsite.engine.messages import Role
 from chatsite.errors import ChatsiteError
 from models_admin import options
 
@@ -28,7 +29,7 @@ COMMANDS: Final = (
     "requires",
     "draft",
 )
-ROLES: Final = ("system", "user", "assistant")
+ROLES: Final[tuple[Role, ...]] = ("system", "user", "assistant")
 MAX_CHARS = 1_000_000
 _BLANKS = " \t"
 _NEWLINES = "\r\n"
@@ -51,7 +52,7 @@ class Modelfile:
     system: str | None = None
     adapter: str | None = None
     licenses: tuple[str, ...] = ()
-    messages: tuple[tuple[str, str], ...] = ()
+    messages: tuple[tuple[Role, str], ...] = ()
 
 
 def parse(text: str) -> Modelfile:
@@ -65,7 +66,7 @@ def parse(text: str) -> Modelfile:
         if name == "license":
             licenses.append(value)
         elif name == "message":
-            messages.append((argument, value))
+            messages.append((role(argument), value))
         elif name == "parameter":
             typed = options.from_text(argument, value)
             if argument == "stop":
@@ -91,6 +92,14 @@ def parse(text: str) -> Modelfile:
         licenses=tuple(licenses),
         messages=tuple(messages),
     )
+
+
+def role(text: str) -> Role:
+    """Raises `BadModelfile`."""
+    for known in ROLES:
+        if text == known:
+            return known
+    raise BadModelfile('message role must be one of "system", "user", or "assistant"')
 
 
 def checked(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +212,7 @@ def write(
     template: str = "",
     system: str = "",
     licenses: tuple[str, ...] = (),
-    messages: tuple[tuple[str, str], ...] = (),
+    messages: tuple[tuple[Role, str], ...] = (),
 ) -> str:
     """The Modelfile that `parse` reads back as the same."""
     lines = [f"FROM {source}"]

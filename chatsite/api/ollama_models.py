@@ -154,7 +154,9 @@ async def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
                     template=body.template,
                     system=body.system,
                     licenses=tuple(licenses),
-                    messages=tuple((m.role, m.content) for m in body.messages or ()),
+                    messages=tuple(
+                        (modelfile.role(m.role), m.content) for m in body.messages or ()
+                    ),
                 ),
             )
         except ModelMissing:

@@ -104,3 +104,10 @@ def test_what_is_written_reads_as_the_same():
 @pytest.mark.parametrize(("data", "text"), [("ä".encode("utf-16"), "ä"), (b"\xef\xbb\xbfa", "a")])
 def test_encodings(data, text):
     assert modelfile.decode(data) == text
+
+
+def test_a_role_that_there_is_none_of():
+    """As a program may send it, without a Modelfile."""
+    assert modelfile.role("user") == "user"
+    with pytest.raises(modelfile.BadModelfile):
+        modelfile.role("evil")
