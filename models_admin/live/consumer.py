@@ -46,11 +46,11 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
     async def _follow(self) -> None:
         told = b""
         while True:
-            user = await identity.session_user(self.session_key)
-            if user is None or not may_see(user):
-                await self.close(SIGNED_OUT)
-                return
             try:
+                user = await identity.session_user(self.session_key)
+                if user is None or not may_see(user):
+                    await self.close(SIGNED_OUT)
+                    return
                 now = msgspec.json.encode(await self._now())
             except (RedisError, DatabaseError) as error:
                 log.warning("the administration shows what it showed: %s", error)

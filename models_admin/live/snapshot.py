@@ -43,7 +43,7 @@ def jobs() -> list[Job]:
     """Those under way first, then the latest of the others."""
     found = Job.objects.select_related("asked_by").order_by("-created_at")
     under_way = list(found.filter(state__in=Job.OPEN))
-    return under_way + list(found.exclude(state__in=Job.OPEN)[: _SHOWN - len(under_way)])
+    return under_way + list(found.exclude(state__in=Job.OPEN)[: max(0, _SHOWN - len(under_way))])
 
 
 def as_dict(job: Job, progress: Progress | None) -> dict[str, Any]:
