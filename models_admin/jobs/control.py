@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -98,15 +98,17 @@ class Control:
     def _is_asked(self) -> bool:
         try:
             found = Job.objects.filter(pk=self.job.pk).values_list("wanted", flat=True).first()
-        except DatabaseError:
+        except Error:
+            connections.close_all()
             return False
         return bool(found) and not self.leaving.is_set()
 
     def _beat(self) -> None:
         try:
             wanted = states.beat(self.job, stage=self.stage, done=self._done, total=self._total)
-        except DatabaseError as error:
+        except Error as error:
             log.warning("the lease of job %s is not renewed: %s", self.job.pk, error)
+            connections.close_all()  # this thread's: a broken one would stay so
             return
         if wanted is None or wanted:
             self.wanted = wanted

@@ -163,9 +163,12 @@ def finish(job: Job, state: JobState, *, error: dict[str, Any] | None = None) ->
 
 
 def put_off(job: Job, seconds: float, *, failures: int, error: dict[str, Any]) -> bool:
-    """Back into line, not to be tried before so many seconds have gone."""
+    """Back into line, not to be tried before so many seconds have gone. False when it was
+    another's already, or somebody wants it to pause or end: `sweep` sees to that."""
     return bool(
-        _mine(job).update(
+        _mine(job)
+        .filter(wanted="")
+        .update(
             state=JobState.QUEUED,
             lease_until=None,
             not_before=timezone.now() + timedelta(seconds=seconds),
