@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from django.utils.translation import gettext_lazy as _
@@ -14,14 +15,19 @@ from models_admin.models import Job, JobKind, ModelName
 from models_admin.quantize import QuantizeRefused
 from models_admin.sources import url
 
+_SOURCE_CHARS: Final = 1000  # of the column that holds it
+
 
 def download(source: str, name: str = "", *, by: User | None = None) -> tuple[Job, bool]:
     """``source`` is a name at a registry or hub, or an address; ``name`` is what it is called
     here, by default as at its source. Returns the job and whether it is new. Raises
-    `BadModelName` and `JobRefused`."""
+    `BadModelName`, `FetchRefused` and `JobRefused`."""
     source = source.strip()
     if url.is_url(source):
-        target = name.strip() or url.model_name(source)
+        if len(source) > _SOURCE_CHARS:
+            raise states.JobRefused(_("The address is too long."))
+        target = url.model_name(source)
+        target = name.strip() or target
     else:
         source = names.normalise(source)
         target = name.strip() or source

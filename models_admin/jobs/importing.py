@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from models_admin import bundle, disk, inbox, store, versions
 from models_admin.jobs.control import Control
@@ -24,6 +25,8 @@ def work(job: Job, control: Control) -> None:
     uploaded = job.source.startswith(UPLOAD)
     id = UUID(job.source.removeprefix(UPLOAD)) if uploaded else None
     path = inbox.path_of(id) if id else inbox.find(job.source.removeprefix(FILE))
+    if not path.exists():  # an earlier attempt has moved it, or it was cleaned up
+        raise versions.ImportRefused(_("The file is no longer on the server. Send it again."))
     if bundle.is_bundle(path):
         _take_bundle(path, control)
     else:

@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 from django.utils.translation import gettext_lazy as _
 
-from models_admin import fetch, names
+from models_admin import fetch, names, outside
 from models_admin.sources.base import Blob, Resolved, SourceRefused, refusal
 
 _URL: Final = re.compile(r"https?://\S+\.gguf(?:\?\S*)?(?:#sha256=[0-9a-f]{64})?", re.IGNORECASE)
@@ -21,8 +21,12 @@ def is_url(text: str) -> bool:
 
 
 def model_name(text: str) -> str:
-    """A name for the model at an address."""
-    return fitting(httpx.URL(text).path.rpartition("/")[2])
+    """A name for the model at an address. Raises `FetchRefused` for what is none."""
+    try:
+        path = httpx.URL(text).path
+    except httpx.InvalidURL as error:
+        raise outside.refused(_("%r is not an address."), text) from error
+    return fitting(path.rpartition("/")[2])
 
 
 def fitting(file: str) -> str:

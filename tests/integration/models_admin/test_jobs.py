@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
+from django.db import InterfaceError
 from django.utils import timezone
 
+from chatsite.errors import ChatsiteError
 from models_admin import disk
-from models_admin.jobs import cleaning, run, states
+from models_admin.jobs import asking, cleaning, control, run, states
+from models_admin.live import snapshot
 from models_admin.models import Job, JobKind, JobState
 from tests.support.hub import Hub, names_in
 from tests.support.jobs import CONTENT, ask, done, partial_bytes, said, whole
@@ -117,6 +121,43 @@ def test_a_job_of_a_dead_worker_is_taken_up_and_a_late_one_writes_nothing(hub: H
     assert states.beat(taken, stage="", done=0, total=0) is None
     job.refresh_from_db()
     assert job.state == JobState.DONE
+
+
+def test_a_pause_that_comes_as_the_work_fails_is_not_lost(hub: Hub):
+    job = states.claim(ask().pk)
+    assert job
+    states.pause(job.pk)
+    assert not states.put_off(job, 60, failures=1, error={})
+    Job.objects.update(lease_until=timezone.now())
+    states.sweep()
+    job.refresh_from_db()
+    assert (job.state, job.wanted) == (JobState.PAUSED, "")
+
+
+def test_more_jobs_than_are_shown_besides(hub: Hub):
+    for number in range(snapshot._SHOWN + 1):
+        ask(f"tiny:{number}")
+    assert len(snapshot.jobs()) == snapshot._SHOWN + 1
+
+
+def test_the_lease_is_kept_when_the_database_was_away(hub: Hub, monkeypatch):
+    job = states.claim(ask().pk)
+    assert job
+    watched = control.Control(job)
+    monkeypatch.setattr(states, "beat", Mock(side_effect=InterfaceError))
+    watched._beat()
+    monkeypatch.undo()
+    watched._beat()
+    assert not watched.leaving.is_set()
+
+
+@pytest.mark.parametrize(
+    "address", ["https://x:y/a.gguf", "https://x/\x00.gguf", f"https://x/{'y' * 1000}.gguf"]
+)
+def test_an_address_that_is_none_is_refused_at_once(hub: Hub, address):
+    with pytest.raises(ChatsiteError):
+        asking.download(address, "any")
+    assert not Job.objects.exists()
 
 
 def test_no_more_run_at_once_than_may(hub: Hub, settings):
