@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Prefetch, Sum
+from django.db.models import Prefetch, Q, Sum
 from django.db.models.functions import Length
 
 from chatsite.accounts.models import User
@@ -66,7 +66,7 @@ def add_piece(user: User, id: uuid.UUID, number: int, data: bytes) -> None:
         pieces = Piece.objects.filter(attachment=found)
         others = pieces.exclude(number=number)
         held = others.aggregate(held=Sum(Length("data")))["held"] or 0
-        if found.ready or number > others.count() or held + len(data) > found.size:
+        if found.ready or not data or number > others.count() or held + len(data) > found.size:
             raise BadRequest
         pieces.update_or_create(attachment=found, number=number, defaults={"data": data})
 
@@ -109,12 +109,11 @@ def give(message: Message, attachments: Iterable[Attachment]) -> None:
     given = list(attachments)
     if not given:
         return
-    for one in given:
-        if one.conversation_id not in {None, message.conversation_id}:
-            raise AttachmentGone
-    Attachment.objects.filter(pk__in=[one.pk for one in given]).update(
-        conversation=message.conversation_id
-    )
+    # Another page may have sent one meanwhile.
+    free = Q(conversation=None) | Q(conversation=message.conversation_id)
+    bound = Attachment.objects.filter(free, pk__in=[one.pk for one in given])
+    if bound.update(conversation=message.conversation_id) != len(given):
+        raise AttachmentGone
     message.attachments.set(given)
 
 

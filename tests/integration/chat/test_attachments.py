@@ -116,6 +116,16 @@ def test_only_the_owner_can_send_and_only_what_is_there(alice: User, bob: User, 
     assert not Message.objects.filter(content="in another conversation").exists()
 
 
+def test_two_pages_can_not_send_the_same_one(alice: User, model: str) -> None:
+    one = attached(alice)
+    taken = store.take(alice, [str(one.pk)])
+    send(alice, model, "first", one)
+    other = send(alice, model, "second").user_message
+    assert other
+    with pytest.raises(AttachmentGone):
+        store.give(other, taken)
+
+
 def test_it_is_deleted_with_its_conversation_and_given_back_with_its_message(
     alice: User, model: str
 ) -> None:
