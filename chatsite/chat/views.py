@@ -159,19 +159,23 @@ def _conversation(user: User, id: uuid.UUID) -> dict[str, Any]:
 
 def _change(user: User, id: uuid.UUID, changes: Changes) -> dict[str, Any]:
     found = _owned(user, id)
+    changed: list[str] = []
     if changes.title is not None:
         title = " ".join(changes.title.replace("\x00", "").split())
         if not title:
             raise BadRequest
         found.title = title
+        changed.append("title")
     if changes.head is not None:
         if not Message.objects.filter(pk=changes.head, conversation=found).exists():
             raise NotFound
         found.head_id = changes.head
+        changed.append("head")
     if changes.keep_latest is not None:
         found.keep_latest = changes.keep_latest
+        changed.append("keep_latest")
     with transaction.atomic():
-        found.save(update_fields=["title", "head", "keep_latest"])
+        found.save(update_fields=changed)  # the rest may have moved on, with a message
         if changes.title is not None:
             index.put_title(found)
     return serialize.conversation(found)
