@@ -100,6 +100,12 @@ def key_of(value: Any, raw: Any) -> str:
     return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
 
+def _check_length(node: Node) -> None:
+    """Before it is added to once more: each time copies all of it."""
+    if len(node.content) > CHARACTERS_MAX:
+        raise Unreadable(_("One of its messages is too long."))
+
+
 def arranged(nodes: Iterable[Node], head: str | None) -> tuple[list[Node], str | None]:
     """Parents before children, without what is not shown, and answers that tools had cut in two
     joined again; with the head as it is then."""
@@ -127,14 +133,14 @@ def arranged(nodes: Iterable[Node], head: str | None) -> tuple[list[Node], str |
             stands_for[node.key] = parent
         elif before and before.role == node.role == "assistant" and straight[node.key]:
             before.content += f"\n\n{node.content}"
+            _check_length(before)
             stands_for[node.key] = before.key
         else:
             node.parent = parent
             kept[node.key] = node
             stands_for[node.key] = node.key
     for node in kept.values():
-        if len(node.content) > CHARACTERS_MAX:
-            raise Unreadable(_("One of its messages is too long."))
+        _check_length(node)
     if not kept:
         raise Unreadable(_("It has no messages."))
     return list(kept.values()), stands_for.get(head)

@@ -21,6 +21,8 @@ async def search(request: HttpRequest, user: User) -> HttpResponse:
     before = request.GET.get("before", "")
     if before and not (before.isascii() and before.isdigit() and len(before) < 20):
         raise BadRequest
+    if before and int(before) >= 2**63:  # more than a key of the databases can be
+        raise BadRequest
     text = request.GET.get("q", "").replace("\x00", "")
     found = await sync_to_async(find.search)(user, text, int(before) if before else None)
     return JsonResponse(found)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from chatsite.exchange import tree
 from chatsite.exchange.readers import read
 from chatsite.exchange.tree import MESSAGES_MAX, Node, Unreadable, arranged, moment
 
@@ -156,3 +158,15 @@ def test_moments_of_all_kinds() -> None:
         found = moment(value)
         assert found
         assert found.isoformat() == "2023-11-14T22:13:20+00:00"
+
+
+def test_many_answers_in_a_row_do_not_become_one_without_end(monkeypatch) -> None:
+    monkeypatch.setattr(tree, "CHARACTERS_MAX", 100)
+    monkeypatch.setattr(tree, "_check_length", check := Mock(wraps=tree._check_length))
+    nodes = [
+        Node(str(number), str(number - 1) if number else None, "assistant", "x" * 50)
+        for number in range(1000)
+    ]
+    with pytest.raises(Unreadable):
+        arranged(nodes, None)
+    assert check.call_count == 1
