@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 from scripts.setup import checks, page, python_env, site_data, wheels
@@ -58,9 +59,11 @@ def lock() -> None:
 
 
 def bench() -> None:
+    """Speed of answers, then of pages."""
     prepare()
     wheels.fetch_starter()
-    _become("bench", *sys.argv[2:])
+    subprocess.run([str(VENV_PYTHON), str(MANAGE), "bench", *sys.argv[2:]], check=True)
+    _become("bench", "--pages")
 
 
 def _become(*arguments: str) -> None:
