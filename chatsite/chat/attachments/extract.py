@@ -7,7 +7,8 @@ import json
 import logging
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from chatsite.chat.attachments.errors import UNREADABLE, ReadersBusy, TooComplex, Unreadable
@@ -25,23 +26,22 @@ _BYTES_PER_CHAR: Final = 4
 _HEAD_BYTES: Final = 4096
 
 
-async def extract(
-    data: bytes, most: int, places: asyncio.Semaphore, *, seconds: int = READ_SECONDS
-) -> Document:
-    """The text of a file, of at most ``most`` characters. ``places`` bounds how many are read at
-    once. Raises `Unreadable`, or `ReadersBusy`."""
+@asynccontextmanager
+async def place(places: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Bounds how many files are held and read at once. Raises `ReadersBusy`."""
     try:
         async with asyncio.timeout(_WAIT_SECONDS):
             await places.acquire()
     except TimeoutError:
         raise ReadersBusy from None
     try:
-        return await _read(data, most, seconds)
+        yield
     finally:
         places.release()
 
 
-async def _read(data: bytes, most: int, seconds: int) -> Document:
+async def extract(data: bytes, most: int, *, seconds: int = READ_SECONDS) -> Document:
+    """The text of a file, of at most ``most`` characters. Raises `Unreadable`."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "chatsite.chat.attachments.reader"),
         *(str(most), str(seconds), str(MEMORY_MB)),

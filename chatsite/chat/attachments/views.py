@@ -56,9 +56,10 @@ async def piece(request: HttpRequest, user: User, id: uuid.UUID, number: int) ->
 async def read(request: HttpRequest, user: User, id: uuid.UUID) -> HttpResponse:
     """Reads the file that has come in whole. One that can't be read is forgotten."""
     asked = _body(request, Read)
-    name, data = await sync_to_async(store.assembled)(user, id)
     try:
-        document = await extract.extract(data, settings.ENV.attachment_chars, runtime().reading)
+        async with extract.place(runtime().reading):
+            name, data = await sync_to_async(store.assembled)(user, id)
+            document = await extract.extract(data, settings.ENV.attachment_chars)
     except Unreadable:
         await sync_to_async(store.remove)(user, id)
         raise

@@ -8,15 +8,22 @@ import time
 import psutil
 import pytest
 
-from chatsite.chat.attachments.errors import NoDocument, TooComplex, TooLong, Unreadable
-from chatsite.chat.attachments.extract import extract
+from chatsite.chat.attachments import extract as extracting
+from chatsite.chat.attachments.errors import (
+    NoDocument,
+    ReadersBusy,
+    TooComplex,
+    TooLong,
+    Unreadable,
+)
+from chatsite.chat.attachments.extract import extract, place
 from tests.support.documents import docx_bomb, docx_of, pdf, pdf_bomb, pdf_that_never_ends
 
 MOST = 10_000
 
 
 async def read(data: bytes, seconds: int = 20) -> str:
-    document = await extract(data, MOST, asyncio.Semaphore(2), seconds=seconds)
+    document = await extract(data, MOST, seconds=seconds)
     return document.text
 
 
@@ -24,6 +31,17 @@ async def test_several_are_read_at_once() -> None:
     files = [pdf("One page"), docx_of(["Words."]), "字".encode(), b"x" * MOST]
     texts = await asyncio.gather(*map(read, files))
     assert texts == ["One page", "# A heading\nWords.\nThe end.", "字", "x" * MOST]
+
+
+async def test_who_finds_no_place_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(extracting, "_WAIT_SECONDS", 0)
+    places = asyncio.Semaphore(1)
+    async with place(places):
+        with pytest.raises(ReadersBusy):
+            async with place(places):
+                pass
+    async with place(places):
+        pass
 
 
 @pytest.mark.parametrize(
