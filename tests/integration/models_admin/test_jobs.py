@@ -8,7 +8,7 @@ from datetime import timedelta
 from unittest.mock import Mock
 
 import pytest
-from django.db import InterfaceError
+from django.db import InterfaceError, connections
 from django.utils import timezone
 
 from chatsite.errors import ChatsiteError
@@ -65,7 +65,12 @@ def test_two_who_ask_for_one_model_have_one_job(hub: Hub, django_user_model):
 def while_it_runs(hub: Hub, job: Job) -> threading.Thread:
     """The work in a thread, once some of it has arrived."""
     hub.pace = 0.2
-    worker = threading.Thread(target=run.run, args=(job.pk,))
+
+    def work() -> None:
+        run.run(job.pk)
+        connections.close_all()  # PostgreSQL drops no database that a thread still has open
+
+    worker = threading.Thread(target=work)
     worker.start()
     for _wait in range(200):
         if hub.parts_asked():
