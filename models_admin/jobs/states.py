@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,12 +41,18 @@ log = logging.getLogger(__name__)
 
 RUN_TASK: Final = "models_admin.tasks.run_job"
 LEASE: Final = timedelta(seconds=30)
+_DEATHS_MAX: Final = 10
 
 
 class JobRefused(ChatsiteError):
     code = "job_refused"
     status = 409
     message = _("The job is not in a state in which that can be done.")
+
+
+class WorkerDied(ChatsiteError):
+    code = "worker_died"
+    message = _("The worker that did it died again and again. Its log may say why.")
 
 
 class JobMissing(NotFound):
@@ -111,7 +118,16 @@ def wake(id: UUID) -> None:
 def me() -> str:
     """This process, so that whoever finds its jobs can tell whether it still lives."""
     pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"
+    return f"{_here()}:{pid}:{psutil.Process(pid).create_time():.2f}"
+
+
+def _here() -> str:
+    """Where process numbers mean the same: this start of this kernel, in this container."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    try:
+        return f"{boot.read_text().strip()}.{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 def claim(id: UUID) -> Job | None:
@@ -221,9 +237,20 @@ def sweep() -> None:
             finished_at=now if job.wanted == JobState.CANCELLED else None,
         ):
             continue
-        lines.write(job, "lost")
-        wake(job.pk)
+        _take_back(job)
     wake_next()
+
+
+def _take_back(job: Job) -> None:
+    """Into line again; who ends its worker each time is given up."""
+    if job.failures < _DEATHS_MAX:
+        back = {"state": JobState.QUEUED, "lease_until": None, "not_before": None}
+        if _mine(job).update(**back, failures=F("failures") + 1):
+            lines.write(job, "lost")
+        return
+    error = WorkerDied()
+    if finish(job, JobState.FAILED, error=error.as_dict()):
+        lines.write(job, "failed", reason=str(error))
 
 
 def wake_next() -> None:
@@ -270,9 +297,9 @@ def _leave(id: UUID, state: JobState, frm: tuple[JobState, ...], by: User | None
 
 def _is_dead(worker: str) -> bool:
     """Whether it was a process of this machine that is no more."""
-    host, _colon, rest = worker.partition(":")
+    where, _colon, rest = worker.partition(":")
     pid, _colon, created = rest.partition(":")
-    if host != socket.gethostname() or not pid.isdecimal():
+    if where != _here() or not pid.isdecimal():
         return False
     try:
         began: float = psutil.Process(int(pid)).create_time()

@@ -4,6 +4,7 @@ meanwhile, makes a smaller one of it, and chats with that. Real weights, real ll
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ ARRIVES_MS = 60_000
 @pytest.fixture(scope="module")
 def hub(starter_model: Path) -> Iterator[Hub]:
     with serve() as hub:
-        hub.publish("smol", "135m", starter_model.read_bytes(), system=b"Answer in one sentence.")
+        hub.publish("smol", "135m", starter_model.read_bytes(), params=b'{"temperature": 0}')
         yield hub
 
 
@@ -114,7 +115,9 @@ def test_smaller_weights_are_made_and_chatted_with(page: Page, stack: Stack) -> 
     box(page).fill("What is the capital of France?")
     box(page).press("Enter")
     # The model is measured and loaded first.
-    expect(page.get_by_role("article").last).to_contain_text("Paris", timeout=ARRIVES_MS)
+    expect(page.get_by_role("article").last).to_contain_text(re.compile(r"\w+"), timeout=ARRIVES_MS)
+    expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=ARRIVES_MS)
+    expect(page.get_by_role("article").last).to_contain_text("Paris")
 
 
 def test_the_machine_shows_what_it_holds(page: Page) -> None:

@@ -165,6 +165,16 @@ def test_an_address_that_is_none_is_refused_at_once(hub: Hub, address):
     assert not Job.objects.exists()
 
 
+def test_a_job_that_ends_its_worker_each_time_is_given_up(hub: Hub):
+    job = ask()
+    for _death in range(11):
+        assert states.claim(job.pk)
+        Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        states.sweep()
+    job.refresh_from_db()
+    assert (job.state, job.error["code"], job.attempt) == (JobState.FAILED, "worker_died", 11)
+
+
 def test_no_more_run_at_once_than_may(hub: Hub, settings):
     settings.ENV = settings.ENV.model_copy(update={"jobs": 1})
     first, second = ask("tiny:1b"), ask("hf.co/org/tiny:1b")

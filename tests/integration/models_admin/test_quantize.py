@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient
+from chatsite.management import job_actions
 from models_admin import disk, gguf, quantize, store, versions
 from models_admin.memory import needed, shape_of
 from models_admin.models import ModelName
@@ -81,7 +82,10 @@ async def test_from_q4_to_f16_and_on(starter: ModelName, tmp_path: Path) -> None
     assert loaded.rss_bytes == pytest.approx(need.loaded, rel=0.15)
 
 
-def test_a_name_with_smaller_weights(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_with_smaller_weights(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_actions, "_PATIENCE_SECONDS", 0)  # no worker will come
     model = store.import_file(tiny, "tiny")
     versions.point("pirate:latest", model, {"system": "Arr.", "parent": "tiny:latest"})
     call_command("models", "quantize", "pirate", "q8_0", "--name", "small")
