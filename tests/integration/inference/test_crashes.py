@@ -25,6 +25,14 @@ async def ended(answer: Answer) -> dict[str, Any]:
     return generation
 
 
+async def asked_until(client: ChatClient, state: str) -> dict[str, Any]:
+    """The first answer that ends so: hosts look every few seconds at what a name stands for."""
+    async with asyncio.timeout(30):
+        while (generation := await ended(await client.ask("hello", model=MODEL)))["state"] != state:
+            await asyncio.sleep(0.5)
+        return generation
+
+
 async def test_crashing_requests_and_a_crashing_model(scripted_stack: Stack, cookies: str) -> None:
     """One test, since each part needs the state that the one before left."""
     async with ChatClient(scripted_stack.url, cookies) as client:
@@ -57,8 +65,7 @@ async def test_a_model_that_does_not_fit_is_refused_with_the_figures(
     scripted_stack.manage("models", "set", MODEL, "--context", "8192", "--slots", "64")
     try:
         async with ChatClient(scripted_stack.url, cookies) as client:
-            generation = await ended(await client.ask("hello", model=MODEL))
-            assert generation["state"] == "failed"
+            generation = await asked_until(client, "failed")
             error = generation["error"]
             assert error["code"] == "model_does_not_fit"
             assert (error["room_mb"], error["context"]) == (4096, 8192)
@@ -67,10 +74,8 @@ async def test_a_model_that_does_not_fit_is_refused_with_the_figures(
             assert "4096 MB" in error["message"]
     finally:
         scripted_stack.manage("models", "set", MODEL, "--context", "default", "--slots", "default")
-    async with ChatClient(scripted_stack.url, cookies) as client, asyncio.timeout(30):
-        # The host looks again at what a name stands for every two seconds.
-        while (await ended(await client.ask("hello", model=MODEL)))["state"] != "done":
-            await asyncio.sleep(0.5)
+    async with ChatClient(scripted_stack.url, cookies) as client:
+        await asked_until(client, "done")
 
 
 async def test_a_model_that_never_answers_is_quarantined(
