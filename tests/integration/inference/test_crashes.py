@@ -86,7 +86,8 @@ async def test_a_model_that_never_answers_is_quarantined(
     async with ChatClient(stack.url, stack.sign_in("alice")) as client:
         generation = await ended(await client.ask("@crash 0", model=MODEL))
         assert generation["state"] == "failed"
-        assert generation["error"]["code"] == "model_unavailable"
+        # Which of the two sees it first is a matter of chance.
+        assert generation["error"]["code"] in {"model_unavailable", "model_quarantined"}
         with pytest.raises(Refused) as caught:
             await client.ask("hello", model=MODEL)
         assert caught.value.args[0]["code"] == "model_quarantined"
