@@ -38,6 +38,7 @@ class Control:
         self.stage = ""
         self._done, self._total = job.done, job.total
         self._ended = threading.Event()
+        self._owner = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="beat")
 
     def __enter__(self) -> Control:
@@ -58,6 +59,9 @@ class Control:
 
     def say(self, code: str, **values: object) -> None:
         lines.write(self.job, code, **values)
+        if threading.get_ident() != self._owner:
+            # A thread of a transfer ends without giving its connection back to the pool.
+            connections.close_all()
 
     def test(self, path: Path) -> None:
         """Loads the file once; raises `ImportRefused` when it is no model that works here."""
