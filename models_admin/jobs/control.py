@@ -54,7 +54,7 @@ class Control:
         self._done, self._total = done, total
 
     def at(self, stage: str) -> None:
-        """A new stage begins: finding, fetching, checking, testing, installing, writing."""
+        """A new stage begins: one of `live.snapshot.STAGES`."""
         self.stage = stage
 
     def say(self, code: str, **values: object) -> None:
