@@ -29,9 +29,10 @@ def whole_numbers(schema: dict[str, Any], where: str) -> str:
 
 def _bound(schema: dict[str, Any], key: str, exclusive: str, step: int, where: str) -> int | None:
     found = []
-    for name, beyond in ((key, 0), (exclusive, step)):
+    # In drafts before 6, `exclusiveMinimum: true` says of `minimum` that it is open.
+    for name, beyond in ((key, step if schema.get(exclusive) is True else 0), (exclusive, step)):
         value = schema.get(name)
-        if value is None or isinstance(value, bool):  # a flag in drafts before 6
+        if value is None or isinstance(value, bool):
             continue
         if not isinstance(value, int | float) or step * value >= 10**_DIGITS:
             raise BadParameters(f"`{name}` can't be followed at {where}")

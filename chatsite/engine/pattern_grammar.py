@@ -88,6 +88,8 @@ class _Pattern:
             case ".":
                 return _in_quotes(_without([(0x0A, 0x0A), (0x0D, 0x0D)]))
             case "\\":
+                if self._peek() == "b":
+                    raise self._error("an edge of a word can't be followed")
                 return _in_quotes(self._escape())
             case "^" | "$":
                 raise self._error("an anchor stands in the middle")

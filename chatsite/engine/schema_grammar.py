@@ -1,10 +1,10 @@
 """JSON schemas to GBNF: what an answer of that shape may look like.
 
 Objects have their properties in the schema's order, and others only where
-``additionalProperties`` allows them. Of numbers that are not whole, bounds other than the sign
-are not kept to, nor are ``multipleOf``, ``uniqueItems``, ``minProperties``, ``maxProperties``
-and the formats of texts but for date, time, date-time and uuid; what restricts an answer in yet
-other ways is refused.
+``additionalProperties`` allows them. Not kept to are ``uniqueItems``, ``minProperties``,
+``maxProperties``, a ``multipleOf`` but 1, 0.1, 0.01 and so on, the lengths of a text that has a
+``pattern`` or ``format``, and formats that `format_grammar` does not know; what restricts an
+answer in yet other ways is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from chatsite.engine.backend import BadParameters
+from chatsite.engine.decimal_grammar import decimals
+from chatsite.engine.format_grammar import FORMATS, RULES
 from chatsite.engine.number_grammar import whole_numbers
 from chatsite.engine.pattern_grammar import of_pattern, quoted
 from chatsite.engine.schema_merge import merged
@@ -54,15 +56,8 @@ char ::= [^"\\\x00-\x1F\x7F] | "\\" ( ["\\/bfnrt] | "u" ( [0-9a-ce-fA-CE-F] hex{
 hex ::= [0-9a-fA-F]
 integer ::= "-"? whole
 whole ::= "0" | [1-9] [0-9]{0,15}
-number ::= "-"? positive
-positive ::= whole ( "." [0-9]{1,16} )? ( [eE] [-+]? [0-9]{1,2} )?
-date ::= [0-9]{4} "-" ( "0" [1-9] | "1" [0-2] ) "-" ( "0" [1-9] | [12] [0-9] | "3" [01] )
-time ::= ( [01] [0-9] | "2" [0-3] ) ":" [0-5] [0-9] ":" [0-5] [0-9] ( "." [0-9]{1,6} )? zone
-zone ::= "Z" | [-+] ( [01] [0-9] | "2" [0-3] ) ":" [0-5] [0-9]
-date-time ::= date "T" time
-uuid ::= hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12}
+number ::= "-"? whole ( "." [0-9]{1,16} )? ( [eE] [-+]? [0-9]{1,2} )?
 """  # noqa: E501
-_FORMATS: Final = ("date", "time", "date-time", "uuid")
 
 
 def to_gbnf(schema: Any) -> str:
@@ -83,7 +78,7 @@ class _Converter:
             root = self._rule(self._schema, "#", 0)
         except RecursionError:
             raise BadParameters("the JSON schema is nested too deep") from None
-        return "\n".join([f"root ::= {root}", *self._rules]) + _BASE
+        return "\n".join([f"root ::= {root}", *self._rules]) + _BASE + RULES
 
     def _rule(self, schema: Any, where: str, depth: int) -> str:
         """The name of a rule for this schema; the same for the same one, also within itself."""
@@ -167,8 +162,7 @@ class _Converter:
             case "integer":
                 return whole_numbers(schema, where)
             case "number":
-                least = schema.get("minimum", schema.get("exclusiveMinimum"))
-                return "positive" if isinstance(least, int | float) and least >= 0 else "number"
+                return decimals(schema, where)
             case "boolean":
                 return '"true" | "false"'
             case _:
@@ -247,7 +241,7 @@ def _string(schema: dict[str, Any], where: str) -> str:
     least, most = _bounds(schema, "minLength", "maxLength", where)
     if "pattern" in schema:
         return rf'"\"" {of_pattern(schema["pattern"], where)} "\""'
-    if schema.get("format") in _FORMATS:
+    if schema.get("format") in FORMATS:
         return rf'"\"" {schema["format"]} "\""'
     if not least and most is None:
         return "string"

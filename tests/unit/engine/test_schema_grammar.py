@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from decimal import Decimal
 from typing import Any
 
 import jsonschema_rs
@@ -38,6 +39,10 @@ NODES = {"type": "array", "items": {"$ref": "#/definitions/node"}}
 
 def obj(required: list[str] | None = None, **properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required or []}
+
+
+def text(form: str) -> dict[str, Any]:
+    return {"type": "string", "format": form}
 
 
 # A schema, texts of it, and texts that are none.
@@ -132,6 +137,32 @@ CASES: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "below": ({"type": "integer", "maximum": -7}, [-7, -10, -123], [-6, 0, 5]),
     "wide": ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, [0, -5, 10**12], []),
     "positive": ({"type": "number", "minimum": 0}, [0, 1.5, 2e9], [-1]),
+    "a share": (
+        {"type": "number", "minimum": 0, "maximum": 1},
+        [0, 1, 0.5, 0.123456, 1.0],
+        [-0.1, 1.1, 2, 10, 1.01],
+    ),
+    "between decimals": (
+        {"type": "number", "exclusiveMinimum": -12.5, "maximum": 3.25},
+        [-12.49, -12, -3.7, 0, 3, 3.25, 3.2, 2.99],
+        [-12.5, -12.51, -13, 3.26, 3.3, 4, 31],
+    ),
+    "within one whole": (
+        {"type": "number", "minimum": 2.15, "exclusiveMaximum": 2.4},
+        [2.15, 2.2, 2.39999, 2.151],
+        [2, 2.1, 2.14, 2.4, 2.5, 3],
+    ),
+    "more than nothing": (
+        {"type": "number", "minimum": 0, "exclusiveMinimum": 0, "maximum": 0.01},
+        [0.01, 0.001, 0.0099],
+        [0, 0.0, 0.011, 0.1, 1],
+    ),
+    "money": (
+        {"type": "number", "multipleOf": 0.01, "minimum": -5},
+        [0.05, 12.5, 3, -4.99],
+        [0.005, -5.01],
+    ),
+    "only below": ({"type": "number", "maximum": -1.5}, [-1.5, -2, -100.25], [-1.4, -1, 0, 1]),
     "pattern": ({"type": "string", "pattern": r"^\d{3}-[a-f]+(x|yz)?$"}, ["123-abyz"], ["12-a"]),
     "found anywhere": ({"type": "string", "pattern": "b+"}, ["abc", "b"], ["ac"]),
     "quotes": ({"type": "string", "pattern": r'^["\\\n]+$'}, ['"\\\n'], ["a"]),
@@ -140,6 +171,13 @@ CASES: dict[str, tuple[Any, list[Any], list[Any]]] = {
             t={"type": "string", "format": "date-time"}),
         [{"d": "2024-02-29", "t": "2024-02-29T10:00:00Z"}],
         [{"d": "2024-2-9", "t": "2024-02-29T10:00:00Z"}],
+    ),
+    "addresses": (
+        obj([*"ehfsud"], e=text("email"), h=text("hostname"), f=text("ipv4"), s=text("ipv6"),
+            u=text("uri"), d=text("duration")),
+        [{"e": "a.b@example.org", "h": "www.example.org", "f": "192.168.0.255", "s": "2001:db8::1",
+          "u": "https://example.org:8080/a%20b?c=d#e", "d": "P1Y2M10DT2H30M"}],
+        [{"e": "a b", "h": "-", "f": "256.1.1.1", "s": "1:2", "u": "x", "d": "1 day"}],
     ),
     "pydantic": (
         Person.model_json_schema(),
@@ -197,7 +235,8 @@ def test_all_that_may_be_written_is_valid(name):
     texts = [text for seed in range(60) if (text := written(found, seed)) is not None]
     assert texts
     for text in texts:
-        assert jsonschema_rs.is_valid(schema, json.loads(text)), text
+        value = json.loads(text, parse_float=Decimal)
+        assert jsonschema_rs.is_valid(schema, value, validate_formats=True), text
 
 
 def test_only_whole_texts_end():
@@ -221,6 +260,9 @@ def test_only_whole_texts_end():
         ({"type": "array", "minItems": 10**9}, "minItems"),
         ({"type": "array", "minItems": 3, "maxItems": 2}, "below"),
         ({"type": "integer", "minimum": 5, "maximum": 4}, "no whole number"),
+        ({"type": "number", "exclusiveMinimum": 1, "maximum": 1}, "no number"),
+        ({"type": "number", "minimum": "x"}, "`minimum`"),
+        ({"type": "string", "pattern": r"\bword"}, "edge of a word"),
         ({"allOf": [{"type": "string"}, {"type": "null"}]}, "can't both hold"),
         ({"anyOf": []}, "`anyOf`"),
         ({"enum": "x"}, "`enum`"),
