@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -14,12 +13,11 @@ from chatsite.api import convert, http
 from chatsite.api import types as t
 from chatsite.api.http import encode
 from chatsite.api.many import Answers, Wanted, ask_all
-from chatsite.api.output import Parts, Reader, joined
+from chatsite.api.output import Parts, Reader, read_all
 from chatsite.api.requests import Answer, Piece
-from chatsite.api.sse import DONE, Signs, stream_error
+from chatsite.api.streaming import DONE, Form, stream
 from chatsite.chat.runtime import runtime
 from chatsite.engine.messages import TokenLogprob, ToolCall
-from chatsite.errors import ChatsiteError
 from chatsite.stream.messages import End
 
 _decoder = msgspec.json.Decoder(t.ChatRequest)
@@ -35,21 +33,15 @@ async def completions(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         for params in convert.choices(convert.chat_params(body), body.n)
     ]
     if body.stream:
-        return await _streamed(body, caller, wanted)
+        return await stream(caller, wanted, partial(_Chunks, body))
     async with ask_all(runtime(), caller, wanted) as answers:
         return http.answer(await _whole(body, answers), answers.position)
 
 
 async def _whole(body: t.ChatRequest, answers: Answers) -> t.ChatCompletion:
     readers = [_reader(body, answer) for answer in answers.all]
-    parts: list[list[Parts]] = [[] for _ in readers]
-    ends: list[End] = [End("done")] * len(readers)
-    async for index, event in answers.events():
-        if isinstance(event, Piece):
-            parts[index].append(readers[index].push(event))
-        elif isinstance(event, End):
-            parts[index].append(readers[index].finish())
-            ends[index] = event
+    read = await read_all(answers, readers)
+    ends = [end for _whole, end in read]
     first = answers.first
     return t.ChatCompletion(
         id=f"chatcmpl-{first.id}",
@@ -57,8 +49,8 @@ async def _whole(body: t.ChatRequest, answers: Answers) -> t.ChatCompletion:
         model=first.model,
         system_fingerprint=fingerprint(first),
         choices=[
-            _choice(body, index, joined(parts[index]), reader.finish_reason(end.finish_reason))
-            for index, (reader, end) in enumerate(zip(readers, ends, strict=True))
+            _choice(body, index, whole, readers[index].finish_reason(end.finish_reason))
+            for index, (whole, end) in enumerate(read)
         ],
         usage=usage(ends),
         timings=ends[0].timings,
@@ -115,55 +107,12 @@ def _logprob(one: TokenLogprob) -> t.ContentLogprob:
     )
 
 
-# The stream.
+class _Chunks(Form):
+    """Roles, deltas, one finish per choice, usage if it was asked for, `[DONE]`. Made by hand
+    around the text: this is what every streamed token costs."""
 
-
-async def _streamed(body: t.ChatRequest, caller: Caller, wanted: list[Wanted]) -> HttpResponseBase:
-    stack = AsyncExitStack()
-    answers = await stack.enter_async_context(ask_all(runtime(), caller, wanted))
-    return await http.event_stream(_events(body, answers, stack), answers.position)
-
-
-async def _events(
-    body: t.ChatRequest, answers: Answers, stack: AsyncExitStack
-) -> AsyncIterator[bytes]:
-    """Roles, deltas, one finish per choice, usage if it was asked for, `[DONE]`."""
-    async with stack:
-        chunks = _Chunks(body, answers.first)
-        readers = [_reader(body, answer) for answer in answers.all]
-        ends: list[End] = []
-        signs = Signs()
-        out = b"".join(chunks.role(index) for index in range(len(readers)))
-        begun = False
-        try:
-            async for index, event in answers.events():
-                reader = readers[index]
-                if isinstance(event, Piece):
-                    out += chunks.parts(index, reader, reader.push(event))
-                elif isinstance(event, End):
-                    ends.append(event)
-                    out += chunks.parts(index, reader, reader.finish())
-                    out += chunks.finish(index, reader.finish_reason(event.finish_reason))
-                    if len(ends) == len(readers):
-                        out += chunks.usage(ends) + DONE
-                else:
-                    if sign := signs.of(event):
-                        yield sign
-                    continue
-                begun = True
-                if out:
-                    yield out
-                    out = b""
-        except ChatsiteError as error:
-            if not begun and not signs.sent:
-                raise
-            yield stream_error(error)
-
-
-class _Chunks:
-    """Makes chunks by hand around the text: this is what every streamed token costs."""
-
-    def __init__(self, body: t.ChatRequest, first: Answer) -> None:
+    def __init__(self, body: t.ChatRequest, answers: Answers) -> None:
+        first = answers.first
         head = encode(
             {
                 "id": f"chatcmpl-{first.id}",
@@ -177,6 +126,25 @@ class _Chunks:
         self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._logprobs = bool(body.logprobs)
         self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
+        self._readers = [_reader(body, answer) for answer in answers.all]
+        self._ends: list[End] = []
+
+    def begin(self) -> bytes:
+        role = b'"role":"assistant","content":""'
+        return b"".join(self._chunk(index, role) for index in range(len(self._readers)))
+
+    def piece(self, index: int, piece: Piece) -> bytes:
+        return self._parts(index, self._readers[index].push(piece))
+
+    def end(self, index: int, end: End) -> bytes:
+        self._ends.append(end)
+        reader = self._readers[index]
+        out = self._parts(index, reader.finish())
+        reason = finish_reason(reader.finish_reason(end.finish_reason))
+        out += self._chunk(index, b"", reason=encode(reason))
+        if len(self._ends) == len(self._readers):
+            out += self._usage() + DONE
+        return out
 
     def _chunk(
         self, index: int, delta: bytes, logprobs: bytes = b"null", reason: bytes = b"null"
@@ -190,10 +158,7 @@ class _Chunks:
             self._tail,
         )
 
-    def role(self, index: int) -> bytes:
-        return self._chunk(index, b'"role":"assistant","content":""')
-
-    def parts(self, index: int, reader: Reader, parts: Parts) -> bytes:
+    def _parts(self, index: int, parts: Parts) -> bytes:
         out = b""
         logprobs = b"null"
         if self._logprobs and parts.logprobs:
@@ -203,16 +168,14 @@ class _Chunks:
             out += self._chunk(index, b'"reasoning_content":%b,"reasoning":%b' % (text, text))
         if parts.content or logprobs != b"null":
             out += self._chunk(index, b'"content":' + encode(parts.content), logprobs)
-        for at, call in enumerate(parts.calls, len(reader.calls) - len(parts.calls)):
+        calls = self._readers[index].calls
+        for at, call in enumerate(parts.calls, len(calls) - len(parts.calls)):
             delta = {"index": at, **msgspec.to_builtins(_call(call))}
             out += self._chunk(index, b'"tool_calls":[' + encode(delta) + b"]")
         return out
 
-    def finish(self, index: int, reason: str) -> bytes:
-        return self._chunk(index, b"", reason=encode(finish_reason(reason)))
-
-    def usage(self, ends: list[End]) -> bytes:
+    def _usage(self) -> bytes:
         if not self._with_usage:
             return b""
-        rest = encode({"usage": usage(ends), "timings": ends[0].timings})
+        rest = encode({"usage": usage(self._ends), "timings": self._ends[0].timings})
         return self._head + b"]," + rest[1:] + b"\n\n"

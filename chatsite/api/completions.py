@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -17,10 +16,9 @@ from chatsite.api.chat import fingerprint, usage
 from chatsite.api.http import BadField
 from chatsite.api.many import Answers, Wanted, ask_all
 from chatsite.api.requests import Piece
-from chatsite.api.sse import DONE, Signs, data, stream_error
+from chatsite.api.streaming import DONE, Form, data, stream
 from chatsite.chat.runtime import runtime
 from chatsite.engine.messages import PromptOptions, TokenLogprob
-from chatsite.errors import ChatsiteError
 from chatsite.stream.messages import End
 
 _decoder = msgspec.json.Decoder(t.CompletionRequest)
@@ -33,9 +31,7 @@ async def completions(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     body = http.body(request, _decoder)
     wanted = _wanted(body)
     if body.stream:
-        stack = AsyncExitStack()
-        answers = await stack.enter_async_context(ask_all(runtime(), caller, wanted))
-        return await http.event_stream(_events(body, answers, stack), answers.position)
+        return await stream(caller, wanted, partial(_Chunks, body))
     async with ask_all(runtime(), caller, wanted) as answers:
         return http.answer(await _whole(body, answers), answers.position)
 
@@ -128,40 +124,33 @@ def _logprobs(found: list[TokenLogprob], offset: int) -> t.CompletionLogprobs:
     )
 
 
-async def _events(
-    body: t.CompletionRequest, answers: Answers, stack: AsyncExitStack
-) -> AsyncIterator[bytes]:
-    async with stack:
-        include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        unknown = None if include_usage else msgspec.UNSET
-        offsets = [0] * len(answers.all)
-        ends: dict[int, End] = {}
-        signs, begun = Signs(), False
-        try:
-            async for index, event in answers.events():
-                if isinstance(event, Piece):
-                    logprobs = None
-                    if body.logprobs is not None and event.logprobs:
-                        logprobs = _logprobs(list(event.logprobs), offsets[index])
-                        offsets[index] += sum(map(len, logprobs.tokens))
-                    choice = t.CompletionChoice(event.text, index, logprobs, None)
-                    out = data(_completion(answers, [choice], unknown))
-                elif isinstance(event, End):
-                    ends[index] = event
-                    choice = t.CompletionChoice("", index, None, _reason(event))
-                    out = data(_completion(answers, [choice], unknown))
-                    if len(ends) == len(answers.all):
-                        if include_usage:
-                            total = _usage(body, [ends[i] for i in range(len(ends))])
-                            out += data(_completion(answers, [], total))
-                        out += DONE
-                else:
-                    if sign := signs.of(event):
-                        yield sign
-                    continue
-                begun = True
-                yield out
-        except ChatsiteError as error:
-            if not begun and not signs.sent:
-                raise
-            yield stream_error(error)
+class _Chunks(Form):
+    """Text, one finish per choice, usage if it was asked for, `[DONE]`."""
+
+    def __init__(self, body: t.CompletionRequest, answers: Answers) -> None:
+        self._body = body
+        self._answers = answers
+        self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
+        self._offsets = [0] * len(answers.all)
+        self._ends: dict[int, End] = {}
+
+    def piece(self, index: int, piece: Piece) -> bytes:
+        logprobs = None
+        if self._body.logprobs is not None and piece.logprobs:
+            logprobs = _logprobs(list(piece.logprobs), self._offsets[index])
+            self._offsets[index] += sum(map(len, logprobs.tokens))
+        return self._chunk(t.CompletionChoice(piece.text, index, logprobs, None))
+
+    def end(self, index: int, end: End) -> bytes:
+        self._ends[index] = end
+        out = self._chunk(t.CompletionChoice("", index, None, _reason(end)))
+        if len(self._ends) < len(self._answers.all):
+            return out
+        if self._with_usage:
+            total = _usage(self._body, [self._ends[i] for i in range(len(self._ends))])
+            out += data(_completion(self._answers, [], total))
+        return out + DONE
+
+    def _chunk(self, choice: t.CompletionChoice) -> bytes:
+        unknown = None if self._with_usage else msgspec.UNSET
+        return data(_completion(self._answers, [choice], unknown))

@@ -185,9 +185,11 @@ def answer(value: object, position: int | None = None) -> HttpResponse:
     return _guarded(response)
 
 
-async def event_stream(chunks: AsyncIterator[bytes], position: int) -> StreamingHttpResponse:
-    """Server-sent events. The first chunk is made before the answer begins: until then what
-    goes wrong is an ordinary refusal with its status."""
+async def stream(
+    chunks: AsyncIterator[bytes], content_type: str, position: int | None = None
+) -> StreamingHttpResponse:
+    """The first chunk is made before the answer begins: until then what goes wrong is an
+    ordinary refusal with its status."""
     first = await anext(chunks)
 
     async def all_chunks() -> AsyncIterator[bytes]:
@@ -195,8 +197,9 @@ async def event_stream(chunks: AsyncIterator[bytes], position: int) -> Streaming
         async for chunk in chunks:
             yield chunk
 
-    response = StreamingHttpResponse(all_chunks(), content_type="text/event-stream")
-    response["X-Queue-Position"] = str(position)
+    response = StreamingHttpResponse(all_chunks(), content_type=content_type)
+    if position is not None:
+        response["X-Queue-Position"] = str(position)
     response["X-Accel-Buffering"] = "no"
     return _guarded(response)
 

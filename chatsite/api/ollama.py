@@ -8,7 +8,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 
@@ -18,6 +18,8 @@ from chatsite.api import http
 from chatsite.api.http import BadField, View, encode
 from chatsite.errors import ChatsiteError
 from models_admin.models import ModelName
+
+CONTENT_TYPE = "application/x-ndjson"
 
 
 class NotAllowed(ChatsiteError):
@@ -105,23 +107,30 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-async def lines(objects: AsyncIterator[dict[str, Any]]) -> HttpResponseBase:
-    """One JSON object a line. What goes wrong before the first is an ordinary refusal; later
-    a line with ``error`` is the last."""
-    first = await anext(objects)
+def line(value: object) -> bytes:
+    return encode(value) + b"\n"
 
-    async def all_lines() -> AsyncIterator[bytes]:
-        yield encode(first) + b"\n"
+
+def failure(error: ChatsiteError) -> bytes:
+    """The last line of a stream that failed."""
+    return line({"error": str(error)})
+
+
+async def lines(objects: AsyncIterator[dict[str, Any]]) -> HttpResponseBase:
+    """One JSON object a line. What goes wrong before the first is an ordinary refusal."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        sent = False
         try:
             async for object in objects:
-                yield encode(object) + b"\n"
+                yield line(object)
+                sent = True
         except ChatsiteError as error:
-            yield encode({"error": str(error)}) + b"\n"
+            if not sent:
+                raise
+            yield failure(error)
 
-    response = StreamingHttpResponse(all_lines(), content_type="application/x-ndjson")
-    response["X-Accel-Buffering"] = "no"
-    response["Cache-Control"] = "no-store"
-    return response
+    return await http.stream(chunks(), CONTENT_TYPE)
 
 
 @csrf_exempt

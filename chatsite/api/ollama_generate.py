@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,10 +19,11 @@ from chatsite.api import http, ollama
 from chatsite.api import ollama_types as t
 from chatsite.api.embeddings import shortened
 from chatsite.api.http import BadField
-from chatsite.api.many import Wanted, ask_all
+from chatsite.api.many import Answers, Wanted, ask_all
 from chatsite.api.ollama import NoSuchModel, endpoint
-from chatsite.api.output import Parts, Reader
+from chatsite.api.output import Parts, Reader, read_all
 from chatsite.api.requests import Piece
+from chatsite.api.streaming import Form, stream
 from chatsite.chat.runtime import runtime
 from chatsite.engine.messages import (
     ChatMessage,
@@ -32,7 +34,7 @@ from chatsite.engine.messages import (
     Tool,
     ToolCall,
 )
-from chatsite.errors import EngineFailed, ModelMissing, ModelUnavailable, revived
+from chatsite.errors import ChatsiteError, EngineFailed, ModelMissing, ModelUnavailable, revived
 from chatsite.inference import commands, status
 from chatsite.stream.messages import End, Vectors
 from models_admin import catalogue, go_template, options
@@ -49,6 +51,8 @@ _ROLES: dict[str, Role] = {
     "tool": "tool",
 }
 _LOAD_SECONDS = 300.0
+# An answer's text as fields of an object.
+Shape = Callable[[Parts], dict[str, Any]]
 
 
 @endpoint("chat", "POST")
@@ -170,51 +174,51 @@ def _chatted(parts: Parts) -> dict[str, Any]:
 
 
 async def _answer(
-    body: t.Generate | t.Chat, caller: Caller, wanted: Wanted, shape: Any
+    body: t.Generate | t.Chat, caller: Caller, wanted: Wanted, shape: Shape
 ) -> HttpResponseBase:
-    objects = _objects(body.wanted, caller, wanted, shape)
+    form = partial(_Lines, body.wanted, shape)
     if body.stream is not False:
-        return await ollama.lines(objects)
-    everything: list[Parts] = []
-    async for object in _objects(body.wanted, caller, wanted, lambda parts: {"parts": parts}):
-        everything.append(object.pop("parts"))
-        last = object
-    whole = Parts(
-        "".join(part.reasoning for part in everything),
-        "".join(part.content for part in everything),
-        tuple(call for part in everything for call in part.calls),
-    )
-    logprobs = [one for part in everything for one in part.logprobs]
-    last.pop("logprobs", None)
-    return http.answer(last | shape(whole) | _logprobs(logprobs))
-
-
-async def _objects(
-    name: str, caller: Caller, wanted: Wanted, shape: Any
-) -> AsyncIterator[dict[str, Any]]:
-    """One per piece of text, and the last with ``done``."""
+        return await stream(caller, [wanted], form)
     async with ask_all(runtime(), caller, [wanted]) as answers:
-        reader = Reader(answers.first)
-        async for _index, event in answers.events():
-            if isinstance(event, Piece):
-                parts = reader.push(event)
-                yield {
-                    "model": name,
-                    "created_at": ollama.now(),
-                    **shape(parts),
-                    "done": False,
-                    **_logprobs(parts.logprobs),
-                }
-            elif isinstance(event, End):
-                parts = reader.finish()
-                yield {
-                    "model": name,
-                    "created_at": ollama.now(),
-                    **shape(parts),
-                    "done": True,
-                    "done_reason": "length" if event.finish_reason == "length" else "stop",
-                    **_figures(event),
-                }
+        lines = form(answers)
+        [(whole, end)] = await read_all(answers, [lines.reader])
+        return http.answer(lines.last(whole, end), answers.position)
+
+
+class _Lines(Form):
+    """An object a line for each piece of text, and the last with ``done``."""
+
+    content_type = ollama.CONTENT_TYPE
+
+    def __init__(self, model: str, shape: Shape, answers: Answers) -> None:
+        self._model, self._shape = model, shape
+        self.reader = Reader(answers.first)
+
+    def piece(self, index: int, piece: Piece) -> bytes:
+        return ollama.line(self._object(self.reader.push(piece), done=False))
+
+    def end(self, index: int, end: End) -> bytes:
+        return ollama.line(self.last(self.reader.finish(), end))
+
+    def fail(self, error: ChatsiteError) -> bytes:
+        return ollama.failure(error)
+
+    def sign(self, text: str) -> bytes:
+        """Lines have no comments."""
+        return b""
+
+    def last(self, parts: Parts, end: End) -> dict[str, Any]:
+        reason = "length" if end.finish_reason == "length" else "stop"
+        return self._object(parts, done=True) | {"done_reason": reason} | _figures(end)
+
+    def _object(self, parts: Parts, *, done: bool) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "created_at": ollama.now(),
+            **self._shape(parts),
+            "done": done,
+            **_logprobs(parts.logprobs),
+        }
 
 
 def _figures(end: End) -> dict[str, int]:

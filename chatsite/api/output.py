@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from chatsite.api.many import Answers
 from chatsite.api.requests import Answer, Piece
 from chatsite.engine.messages import TokenLogprob, ToolCall
 from chatsite.engine.output import Call, Content, Event, OutputParser, Reasoning
+from chatsite.stream.messages import End
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,24 @@ class Reader:
         )
 
 
-def joined(parts: Iterable[Parts]) -> Parts:
+async def read_all(answers: Answers, readers: Sequence[Reader]) -> list[tuple[Parts, End]]:
+    """Each answer from its beginning to its end, in the order of the requests."""
+    parts: list[list[Parts]] = [[] for _ in readers]
+    ends = [End("done")] * len(readers)
+    async for index, event in answers.events():
+        if isinstance(event, Piece):
+            parts[index].append(readers[index].push(event))
+        elif isinstance(event, End):
+            parts[index].append(readers[index].finish())
+            ends[index] = event
+    return [(joined(parts[index]), end) for index, end in enumerate(ends)]
+
+
+def joined(parts: Sequence[Parts]) -> Parts:
     """All of an answer in one."""
-    all = list(parts)
     return Parts(
-        "".join(part.reasoning for part in all),
-        "".join(part.content for part in all),
-        tuple(call for part in all for call in part.calls),
-        tuple(logprob for part in all for logprob in part.logprobs),
+        "".join(part.reasoning for part in parts),
+        "".join(part.content for part in parts),
+        tuple(call for part in parts for call in part.calls),
+        tuple(logprob for part in parts for logprob in part.logprobs),
     )

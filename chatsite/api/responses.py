@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ from chatsite.api.many import Answers, Wanted, ask_all
 from chatsite.api.output import Reader
 from chatsite.api.requests import Answer, Piece
 from chatsite.api.response_events import Writer
-from chatsite.api.sse import Signs
+from chatsite.api.streaming import Form, stream
 from chatsite.chat.runtime import runtime
 from chatsite.engine.messages import ChatMessage, SamplingParams, Tool, ToolCall
 from chatsite.errors import ChatsiteError
@@ -33,46 +32,37 @@ async def responses(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     body = http.body(request, _decoder)
     wanted = [_wanted(body)]
     if body.stream:
-        stack = AsyncExitStack()
-        answers = await stack.enter_async_context(ask_all(runtime(), caller, wanted))
-        return await http.event_stream(_events(body, answers, stack), answers.position)
+        return await stream(caller, wanted, partial(_Events, body))
     async with ask_all(runtime(), caller, wanted) as answers:
-        writer = Writer(_opening(body, answers.first))
-        reader = _reader(body, answers.first)
-        async for _index, event in answers.events():
+        events = _Events(body, answers)
+        async for index, event in answers.events():
             if isinstance(event, Piece):
-                writer.parts(reader.push(event))
+                events.piece(index, event)
             elif isinstance(event, End):
-                writer.parts(reader.finish())
-                writer.end(event)
-        return http.answer(writer.response, answers.position)
+                events.end(index, event)
+        return http.answer(events.response, answers.position)
 
 
-async def _events(
-    body: r.ResponseRequest, answers: Answers, stack: AsyncExitStack
-) -> AsyncIterator[bytes]:
-    async with stack:
-        writer = Writer(_opening(body, answers.first))
-        reader = _reader(body, answers.first)
-        signs, out, begun = Signs(), writer.begin(), False
-        try:
-            async for _index, event in answers.events():
-                if isinstance(event, Piece):
-                    out += writer.parts(reader.push(event))
-                elif isinstance(event, End):
-                    out += writer.parts(reader.finish()) + writer.end(event)
-                else:
-                    if sign := signs.of(event):
-                        yield sign
-                    continue
-                begun = True
-                if out:
-                    yield out
-                    out = b""
-        except ChatsiteError as error:
-            if not begun and not signs.sent:
-                raise
-            yield out + writer.fail(error)
+class _Events(Form):
+    def __init__(self, body: r.ResponseRequest, answers: Answers) -> None:
+        self._writer = Writer(_opening(body, answers.first))
+        self._reader = _reader(body, answers.first)
+
+    @property
+    def response(self) -> r.Response:
+        return self._writer.response
+
+    def begin(self) -> bytes:
+        return self._writer.begin()
+
+    def piece(self, index: int, piece: Piece) -> bytes:
+        return self._writer.parts(self._reader.push(piece))
+
+    def end(self, index: int, end: End) -> bytes:
+        return self._writer.parts(self._reader.finish()) + self._writer.end(end)
+
+    def fail(self, error: ChatsiteError) -> bytes:
+        return self._writer.fail(error)
 
 
 def _reader(body: r.ResponseRequest, answer: Answer) -> Reader:

@@ -15,6 +15,7 @@ from chatsite.accounts.models import User
 from chatsite.api import chat, convert, embeddings, http
 from chatsite.api import responses_types as r
 from chatsite.api import types as t
+from chatsite.api.many import Answers
 from chatsite.api.output import Parts, Reader, joined
 from chatsite.api.requests import Answer, Piece
 from chatsite.api.response_events import Writer
@@ -44,12 +45,14 @@ def events(sent: bytes) -> list[dict[str, Any]]:
 
 
 def test_reasoning_and_calls_are_chunks_of_their_own() -> None:
-    body = chat_request(logprobs=True)
-    chunks = chat._Chunks(body, an_answer())
-    reader = Reader(an_answer())
-    reader.calls.append(CALL)
-    parts = Parts("hm", "é", (CALL,), (PROBABLE,))
-    sent = [event["choices"][0] for event in events(chunks.parts(0, reader, parts))]
+    answer = an_answer()
+    answer.feed.syntax = OutputSyntax("<think>", "</think>", "hermes")
+    tool = {"type": "function", "function": {"name": "weather"}}
+    chunks = chat._Chunks(chat_request(logprobs=True, tools=[tool]), Answers((answer,)))
+    text = '<think>hm</think>é<tool_call>{"name": "weather", "arguments": {}}</tool_call>'
+    sent = [event["choices"][0] for event in events(chunks.piece(0, Piece(text, (PROBABLE,))))]
+    call = sent[2]["delta"]["tool_calls"][0]
+    assert call.pop("id")
     assert [choice["delta"] for choice in sent] == [
         {"reasoning_content": "hm", "reasoning": "hm"},
         {"content": "é"},
@@ -57,9 +60,8 @@ def test_reasoning_and_calls_are_chunks_of_their_own() -> None:
             "tool_calls": [
                 {
                     "index": 0,
-                    "id": "call_1",
                     "type": "function",
-                    "function": {"name": "weather", "arguments": '{"city":"Bern"}'},
+                    "function": {"name": "weather", "arguments": "{}"},
                 }
             ]
         },
@@ -67,7 +69,9 @@ def test_reasoning_and_calls_are_chunks_of_their_own() -> None:
     first = sent[1]["logprobs"]["content"][0]
     assert (first["token"], first["bytes"], first["logprob"]) == ("é", [195, 169], -0.5)
     assert [top["token"] for top in first["top_logprobs"]] == ["é", "e"]
-    assert events(chunks.finish(0, reader.finish_reason("stop")))[0]["choices"][0] == {
+    ended = chunks.end(0, End("done", "stop"))
+    assert ended.endswith(b"\n\ndata: [DONE]\n\n")
+    assert json.loads(ended.split(b"\n\n")[0].removeprefix(b"data: "))["choices"][0] == {
         "index": 0,
         "delta": {},
         "logprobs": None,
