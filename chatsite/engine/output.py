@@ -53,6 +53,7 @@ class Call:
 
 
 Event = Reasoning | Content | Call
+Dialect = Literal["hermes", "llama", "mistral"]
 
 
 def split(text: str, syntax: OutputSyntax, *, tools: bool) -> tuple[str, str, tuple[ToolCall, ...]]:
@@ -247,7 +248,7 @@ def syntax_of(template: str) -> OutputSyntax:
     return OutputSyntax(opening, closing, dialect(template) or "hermes")
 
 
-def dialect(template: str) -> Literal["", "hermes", "llama", "mistral"]:
+def dialect(template: str) -> Dialect | Literal[""]:
     """How calls are written by the model that a template belongs to; empty if it knows none, or
     writes them in a way that is not read here."""
     if any(foreign in template for foreign in _FOREIGN):

@@ -139,8 +139,8 @@ class PromptBuilder:
                 self._renderers.clear()
             chosen = self._template
             if template:
-                vocabulary = self._vocabulary
-                chosen = ChatTemplate(template, bos=vocabulary.bos_text, eos=vocabulary.eos_text)
+                bos, eos = self._vocabulary.bos_text, self._vocabulary.eos_text
+                chosen = ChatTemplate(template, bos=bos, eos=eos, calls=self.syntax.tools)
                 if chosen.problem:
                     raise BadParameters(f"the template can't be used: {chosen.problem}")
             self._renderers[template] = _Renderer(chosen, self._vocabulary, self.syntax)

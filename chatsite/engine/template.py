@@ -24,7 +24,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from chatsite.engine.messages import ChatMessage, Tool
-from chatsite.engine.output import MISTRAL_OPEN, dialect
+from chatsite.engine.output import MISTRAL_OPEN, Dialect, dialect
 from chatsite.engine.tool_prompt import as_dicts, in_words, message_dict
 
 SECONDS = 2.0  # for one rendering
@@ -124,7 +124,9 @@ def _deadline(seconds: float, clock: Callable[[], float]) -> Iterator[None]:
 
 class ChatTemplate:
     """``source``: ``gguf``, or ``fallback`` with the reason in ``problem``. ``stops`` are stop
-    strings that the built-in template needs, since its markers may be no tokens of the model."""
+    strings that the built-in template needs, since its markers may be no tokens of the model.
+    ``calls`` is how the model's calls are read, whichever template it is prompted with; empty
+    for what the template itself says."""
 
     source: Literal["gguf", "fallback"]
 
@@ -134,6 +136,7 @@ class ChatTemplate:
         *,
         bos: str = "",
         eos: str = "",
+        calls: Dialect | Literal[""] = "",
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -149,13 +152,14 @@ class ChatTemplate:
             self.problem = str(error)
             self._use(CHATML)
             self.source, self.stops = "fallback", CHATML_STOPS
+        self._calls: Dialect = calls or dialect(self.text) or "hermes"
 
     stops: tuple[str, ...]
 
     @property
     def knows_tools(self) -> bool:
-        """Of a kind whose calls are read; others have them told in words."""
-        return "tools" in self.text and bool(dialect(self.text))
+        """Of the kind whose calls are read; others have them told in words."""
+        return "tools" in self.text and dialect(self.text) == self._calls
 
     def render(
         self,
@@ -167,7 +171,7 @@ class ChatTemplate:
         template. Raises `TemplateError`."""
         has_tools = tools or any(one.tool_calls or one.role == "tool" for one in messages)
         if has_tools and not self.knows_tools:
-            messages, tools = in_words(messages, tools), ()
+            messages, tools = in_words(messages, tools, self._calls), ()
         if not self._takes_system:
             messages = _fold_system(messages)
         options: dict[str, Any] = {"tools": as_dicts(tools) or None}

@@ -11,16 +11,27 @@ from typing import Any, Final
 from chatsite.engine.backend import BadParameters
 from chatsite.engine.masking import decoded
 from chatsite.engine.messages import ChatMessage, OutputSyntax, PromptOptions, Tool
-from chatsite.engine.output import HERMES_CLOSE, HERMES_OPEN, LLAMA_TAG, MISTRAL_OPEN
+from chatsite.engine.output import (
+    HERMES_CLOSE,
+    HERMES_OPEN,
+    LLAMA_TAG,
+    MISTRAL_OPEN,
+    Dialect,
+)
 
 SchemaToGbnf = Callable[[dict[str, Any]], str]
 
 _WORDS: Final = (
     "You may call functions to help with the request. Each line between <tools> and </tools> "
     "describes one:\n<tools>\n{tools}\n</tools>\n\nTo call a function, answer with nothing but "
-    'a JSON object inside tags:\n<tool_call>\n{{"name": "function", "arguments": {{}}}}\n'
-    "</tool_call>"
+    "{how}"
 )
+# Each in the dialect that the answer is read in (see `output.py`).
+_HOW: Final[dict[Dialect, str]] = {
+    "hermes": "a JSON object inside tags:\n{call}",
+    "llama": "a JSON object:\n{call}",
+    "mistral": "a list of JSON objects behind a mark:\n{call}",
+}
 _MAX_DEPTH: Final = 40
 _ROOT = re.compile(r"^root ::=", re.MULTILINE)
 
@@ -65,11 +76,14 @@ def message_dict(message: ChatMessage, *, short_ids: bool = False) -> dict[str, 
     return plain
 
 
-def in_words(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[ChatMessage]:
+def in_words(
+    messages: Sequence[ChatMessage], tools: Sequence[Tool], dialect: Dialect = "hermes"
+) -> list[ChatMessage]:
     """The same conversation for a template without tools: they are described in the system
-    message, calls stand in the answers' text, and results are the user's."""
+    message, calls stand in the answers' text as ``dialect`` writes them, and results are the
+    user's."""
     told: list[ChatMessage] = []
-    for message in map(_message_in_words, messages):
+    for message in (_message_in_words(one, dialect) for one in messages):
         if told and told[-1].role == message.role == "user":
             both = f"{told.pop().content}\n{message.content}"
             told.append(ChatMessage("user", both))
@@ -78,24 +92,34 @@ def in_words(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[Cha
     if not tools:
         return told
     lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in as_dicts(tools))
-    words = _WORDS.format(tools=lines)
+    how = _HOW[dialect].format(call=_written([("function", "{}")], dialect))
+    words = _WORDS.format(tools=lines, how=how)
     if told and told[0].role == "system":
         return [ChatMessage("system", f"{told[0].content}\n\n{words}"), *told[1:]]
     return [ChatMessage("system", words), *told]
 
 
-def _message_in_words(message: ChatMessage) -> ChatMessage:
+def _message_in_words(message: ChatMessage, dialect: Dialect) -> ChatMessage:
     if message.role == "tool":
         return ChatMessage("user", f"<tool_response>\n{message.content}\n</tool_response>")
     if not message.tool_calls:
         return message
-    calls = "\n".join(
-        f"{HERMES_OPEN}\n"
-        f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {call.arguments}}}'
-        f"\n{HERMES_CLOSE}"
-        for call in message.tool_calls
-    )
+    calls = _written([(call.name, call.arguments) for call in message.tool_calls], dialect)
     return ChatMessage("assistant", f"{message.content}\n{calls}".strip())
+
+
+def _written(calls: Sequence[tuple[str, str]], dialect: Dialect) -> str:
+    """Names and JSON arguments, as a model of the dialect writes its calls."""
+    field = "parameters" if dialect == "llama" else "arguments"
+    objects = [
+        f'{{"name": {json.dumps(name, ensure_ascii=False)}, "{field}": {arguments}}}'
+        for name, arguments in calls
+    ]
+    if dialect == "mistral":
+        return f"{MISTRAL_OPEN}[{', '.join(objects)}]"
+    if dialect == "llama":
+        return "; ".join(objects)
+    return "\n".join(f"{HERMES_OPEN}\n{one}\n{HERMES_CLOSE}" for one in objects)
 
 
 def call_grammar(options: PromptOptions, syntax: OutputSyntax, to_gbnf: SchemaToGbnf) -> str | None:

@@ -15,6 +15,7 @@ from chatsite.engine.messages import (
     Tool,
     ToolCall,
 )
+from chatsite.engine.output import split
 from chatsite.engine.prompt import Prompt, PromptBuilder
 from chatsite.engine.scripted_backend import ScriptedVocabulary
 from chatsite.engine.template import CHATML, ChatTemplate
@@ -247,6 +248,34 @@ class TestStrangeRequests:
     def test_a_template_of_another_dialect_has_tools_told_in_words(self):
         other = CHATML + "{# {{ tools }} <tool_call><function=name> #}"
         assert "You may call functions" in text(prepare(USER, template=other, tools=(TOOL,)))
+
+    @pytest.mark.parametrize(
+        ("model", "dialect", "own"),
+        [
+            ("{# tools [TOOL_CALLS] #}", "mistral", "{# mine #}"),
+            ("{# tools [TOOL_CALLS] #}", "mistral", "{# {{ tools }} <tool_call> #}"),
+            ('{# tools ipython "parameters": #}', "llama", "{# mine #}"),
+            ("", "hermes", "{# {{ tools }} [TOOL_CALLS] #}"),
+        ],
+    )
+    def test_a_custom_template_teaches_the_calls_that_are_read(self, model, dialect, own):
+        builder = PromptBuilder(ChatTemplate(CHATML + model), VOCABULARY, 4096)
+        assert builder.syntax.tools == dialect
+        calls = (*CALL.tool_calls, ToolCall("c2", "time", "{}"))
+        messages = (USER, ChatMessage("assistant", "", tool_calls=calls), USER)
+        options = PromptOptions(tools=(TOOL,), template=CHATML + own)
+        shown = text(builder.prepare(Generate("g", "ann", messages, options=options), 0.0))
+        _, system, _, said, *_ = (
+            turn.split("<|im_end|>")[0] for turn in shown.split("<|im_start|>")
+        )
+        example = system.partition("nothing but")[2].partition(":\n")[2]
+
+        def read(answer: str) -> list[tuple[str, str]]:
+            found = split(answer, builder.syntax, tools=True)[2]
+            return [(call.name, call.arguments) for call in found]
+
+        assert read(example) == [("function", "{}")]
+        assert read(said.removeprefix("assistant\n")) == [(c.name, c.arguments) for c in calls]
 
     def test_a_head_that_no_user_may_follow_is_not_shared(self):
         alternate = (
