@@ -83,7 +83,14 @@ def usage(ends: list[End]) -> t.Usage:
     prompt = max(end.usage.get("prompt_tokens", 0) for end in ends)
     completion = sum(end.usage.get("completion_tokens", 0) for end in ends)
     cached = max(end.usage.get("cached_tokens", 0) for end in ends)
-    return t.Usage(prompt, completion, prompt + completion, t.PromptDetails(cached))
+    reasoning = sum(end.usage.get("reasoning_tokens", 0) for end in ends)
+    return t.Usage(
+        prompt,
+        completion,
+        prompt + completion,
+        t.PromptDetails(cached),
+        t.CompletionDetails(reasoning),
+    )
 
 
 def fingerprint(answer: Answer) -> str:

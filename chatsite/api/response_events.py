@@ -50,7 +50,7 @@ class Writer:
                 "input_tokens": prompt,
                 "input_tokens_details": {"cached_tokens": usage.get("cached_tokens", 0)},
                 "output_tokens": completion,
-                "output_tokens_details": {"reasoning_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens", 0)},
                 "total_tokens": prompt + completion,
             },
         )

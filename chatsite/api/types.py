@@ -131,11 +131,16 @@ class PromptDetails(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
 
 
+class CompletionDetails(msgspec.Struct, frozen=True):
+    reasoning_tokens: int = 0
+
+
 class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails = PromptDetails()
+    completion_tokens_details: CompletionDetails = CompletionDetails()
 
 
 class TopLogprob(msgspec.Struct, frozen=True):

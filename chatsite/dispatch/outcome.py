@@ -62,8 +62,10 @@ def save_end(
     tokens: int,
     outcome: Outcome,
     reasoning_ms: float | None = None,
+    reasoning_tokens: int = 0,
 ) -> End | None:
-    """Saves text and outcome in one transaction and returns the stream's last entry. If the
+    """Saves text and outcome in one transaction and returns the stream's last entry, which alone
+    tells the ``reasoning_tokens``. If the
     generation had ended before, nothing is changed and that end is returned; if a later
     attempt works on it, None."""
     now = timezone.now()
@@ -91,7 +93,7 @@ def save_end(
                 index.put(row.message, row.owner_id)
             Conversation.objects.filter(pk=row.message.conversation_id).update(updated_at=now)
         row.refresh_from_db()
-    return None if row.state in OPEN_STATES else _as_end(row)
+    return None if row.state in OPEN_STATES else _as_end(row, reasoning_tokens)
 
 
 def _timings(
@@ -101,6 +103,8 @@ def _timings(
     if row.started_at:
         timings["queue"] = (row.started_at - row.queued_at) / timedelta(milliseconds=1)
     if outcome.usage:
+        # In line, and then for a slot or for another's prefill of what both begin with.
+        timings["queue"] = timings.get("queue", 0.0) + outcome.usage.queue_ms
         timings["prefill"] = outcome.usage.prefill_ms
         timings["decode"] = outcome.usage.decode_ms
     if outcome.ttft_ms is not None:
@@ -112,12 +116,13 @@ def _timings(
     return {name: round(value, 1) for name, value in timings.items()}
 
 
-def _as_end(row: Generation) -> End:
+def _as_end(row: Generation, reasoning_tokens: int) -> End:
     ended: Any = row.state
     usage = {
         "prompt_tokens": row.prompt_tokens,
         "cached_tokens": row.cached_tokens,
         "completion_tokens": row.completion_tokens,
+        "reasoning_tokens": reasoning_tokens or None,
     }
     return End(
         state=ended,
@@ -137,6 +142,7 @@ async def conclude(queue: Queue, publisher: Publisher, writer: Writer, outcome: 
         tokens=writer.tokens,
         outcome=outcome,
         reasoning_ms=writer.reasoning_ms,
+        reasoning_tokens=writer.reasoning_tokens,
     )
     try:
         if end is None:

@@ -37,7 +37,8 @@ class FencedOff(Exception):
 class Writer:
     """One attempt at one generation. ``text`` and ``tokens`` are all that the stream will hold,
     earlier attempts included; ``pending`` is what of it waits for the next flush.
-    ``reasoning_ms`` is how long its reasoning took, None before its end."""
+    ``reasoning_ms`` is how long its reasoning took, None before its end, and ``reasoning_tokens``
+    are what was written until then."""
 
     generation: str
     attempt: int
@@ -45,6 +46,7 @@ class Writer:
     tokens: int = 0
     seq: int = 0
     reasoning_ms: float | None = None
+    reasoning_tokens: int = 0
     pending: str = ""
     pending_tokens: int = 0
     pending_logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -53,6 +55,10 @@ class Writer:
 
     def full_text(self) -> str:
         return "".join(self.text)
+
+    def reasoned(self, milliseconds: float) -> None:
+        """The reasoning ends with the text that is there."""
+        self.reasoning_ms, self.reasoning_tokens = milliseconds, self.tokens
 
 
 class Publisher:
@@ -88,7 +94,7 @@ class Publisher:
                 writer.text.append(entry.text)
                 writer.tokens += entry.tokens
                 if entry.reasoning_ms is not None:
-                    writer.reasoning_ms = entry.reasoning_ms
+                    writer.reasoned(entry.reasoning_ms)
             if not isinstance(entry, Fence):
                 writer.seq = int(id.partition(b"-")[2])
         return writer
@@ -107,7 +113,8 @@ class Publisher:
 
     def reasoned(self, writer: Writer, milliseconds: float) -> None:
         """The reasoning of an answer ends with the text that was appended last."""
-        writer.reasoning_ms = writer.pending_reasoning_ms = milliseconds
+        writer.reasoned(milliseconds)
+        writer.pending_reasoning_ms = milliseconds
 
     async def run(self) -> None:
         """Flushes until cancelled. The first text after a pause goes out at once; a writer is

@@ -117,6 +117,24 @@ async def test_an_end_that_was_saved_but_not_told_is_told_unchanged(
     assert end.state == "done"
 
 
+async def test_tokens_of_reasoning_are_told_also_by_an_attempt_that_goes_on_behind_it(
+    turn: turns.Turn, queue: Queue, publisher: Publisher, redis: Redis
+) -> None:
+    id = str(turn.generation.pk)
+    first = await publisher.open(id, 1)
+    publisher.append(first, "<think>hm</think>", 4)
+    publisher.reasoned(first, 12.0)
+    await publisher.flush()
+    writer = await publisher.open(id, 2)
+    publisher.append(writer, "yes", 2)
+    await save_start(id, attempt=2, version="")
+    await conclude(queue, publisher, writer, Outcome(GenerationState.DONE, "stop", usage=USAGE))
+    end = await last_entry(redis, turn)
+    assert isinstance(end, End)
+    assert (end.usage["completion_tokens"], end.usage["reasoning_tokens"]) == (6, 4)
+    assert end.timings["queue"] > USAGE.queue_ms
+
+
 async def test_a_deleted_conversation_ends_quietly(
     turn: turns.Turn, queue: Queue, publisher: Publisher
 ) -> None:

@@ -44,6 +44,9 @@ def events(sent: bytes) -> list[dict[str, Any]]:
     ]
 
 
+USAGE = {"prompt_tokens": 2, "completion_tokens": 3, "reasoning_tokens": 1}
+
+
 def test_reasoning_and_calls_are_chunks_of_their_own() -> None:
     answer = an_answer()
     answer.feed.syntax = OutputSyntax("<think>", "</think>", "hermes")
@@ -106,7 +109,7 @@ def test_responses_write_reasoning_text_and_calls_in_their_order() -> None:
     writer = Writer(body)
     sent = writer.parts(Parts("h")) + writer.parts(Parts("m")) + writer.parts(Parts("", "text"))
     sent += writer.parts(Parts(calls=(CALL,)))
-    sent += writer.end(End("done", "stop", usage={"prompt_tokens": 2, "completion_tokens": 3}))
+    sent += writer.end(End("done", "stop", usage=USAGE))
     kinds = [event["type"].removeprefix("response.") for event in events(sent)]
     assert kinds == [
         "output_item.added",
@@ -135,6 +138,13 @@ def test_responses_write_reasoning_text_and_calls_in_their_order() -> None:
     ]
     assert writer.response.usage
     assert writer.response.usage["total_tokens"] == 5
+    assert writer.response.usage["output_tokens_details"] == {"reasoning_tokens": 1}
+
+
+def test_choices_share_their_prompt_and_add_up_what_they_wrote_and_reasoned() -> None:
+    found = chat.usage([End("done", usage=USAGE), End("done", usage=USAGE)])
+    assert (found.prompt_tokens, found.completion_tokens, found.total_tokens) == (2, 6, 8)
+    assert found.completion_tokens_details.reasoning_tokens == 2
 
 
 def embedding(**fields: Any) -> t.EmbeddingRequest:
