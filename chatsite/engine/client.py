@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Literal
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 # Seconds that a child has for each way of ending, in `stop`.
 SHUTDOWN_SECONDS = 3.0
 TERMINATE_SECONDS = 2.0
+# A child reads frames on a thread of its own, so one that takes none for so long never will.
+SEND_SECONDS = 30.0
 
 OnLoading = Callable[[float], Awaitable[None] | None]
 
@@ -48,7 +51,8 @@ class EngineGone(EngineError):
 
 class EngineClient:
     """One child, from start to end; not to be started twice. ``on_log`` gets each line of its
-    standard error. One task may iterate; any may `send`."""
+    standard error. One task may iterate; any may `send`. ``heard`` is the monotonic time of the
+    last frame."""
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class EngineClient:
         self._child: spawn.Child | None = None
         self._logging: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
+        self.heard = time.monotonic()
 
     @property
     def pid(self) -> int | None:
@@ -85,25 +90,38 @@ class EngineClient:
         waiting is cancelled."""
         arguments = ["--name", self.name, "--backend", self._backend]
         self._child = child = await spawn.start(arguments)
+        # What is under way is bounded by the slots, so that a child that is busy with one long
+        # prompt holds up nobody who sends to another.
+        child.stdin.transport.set_write_buffer_limits(high=frames.MAX_FRAME)
         self._logging = asyncio.create_task(spawn.read_lines(child.stderr, self._on_log))
         try:
             await self.send(load)
             return await self._loaded(on_loading)
         except BaseException:
-            with suppress(ProcessLookupError):
-                child.process.kill()
+            self.kill()
             await asyncio.shield(self.wait())
             raise
 
     async def send(self, frame: ToChild) -> None:
-        """Raises `EngineGone`, or `frames.FrameTooLarge` with nothing sent."""
+        """Raises `EngineGone`, or `frames.FrameTooLarge` with nothing sent. Waits only for a child
+        that is frames behind; one that stays so is killed."""
         if self._child is None:
             raise EngineGone("not started")
         try:
-            async with self._sending:
+            async with asyncio.timeout(SEND_SECONDS), self._sending:
                 await frames.transmit(self._child.stdin, frame)
+        except TimeoutError as error:
+            log.error("engine %s reads nothing any more and is killed", self.name)
+            self.kill()
+            raise EngineGone(await self.wait()) from error
         except (ConnectionError, RuntimeError) as error:
             raise EngineGone(await self.wait()) from error
+
+    def kill(self) -> None:
+        """At once; whoever iterates or waits hears of it."""
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                self._child.process.kill()
 
     async def __aiter__(self) -> AsyncIterator[ToHost]:
         """Frames until the child closes the pipe. A child that sends nonsense is killed."""
@@ -157,9 +175,10 @@ class EngineClient:
         if self._child is None:
             raise EngineGone("not started")
         try:
-            return await frames.receive(self._child.stdout)
+            frame = await frames.receive(self._child.stdout)
         except frames.FrameError:
             log.exception("engine %s speaks nonsense and is killed", self.name)
-            with suppress(ProcessLookupError):
-                self._child.process.kill()
+            self.kill()
             return None
+        self.heard = time.monotonic()
+        return frame

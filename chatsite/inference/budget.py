@@ -29,10 +29,18 @@ class Budget:
         return status.HostMemory(found.total, found.available, budget, committed)
 
 
-async def fits_elsewhere(redis: Redis, host: str, error: ChatsiteError) -> bool:
-    """Whether what ``host`` has no memory for may fit another host that is alive."""
+async def fits_elsewhere(redis: Redis, host: str, model: str, error: ChatsiteError) -> bool:
+    """Whether the ``model`` that ``host`` has no memory for may fit another host that is alive:
+    one that says so itself does not count, or two would wait for each other for ever."""
     if not isinstance(error, ModelDoesNotFit | NoPlaceForModel):
         return False
     needed = int(error.details.get("needed_mb", 0)) << 20
-    others = [other for other in await status.alive(redis) if other.id != host]
-    return any(other.memory and other.memory.budget >= needed for other in others)
+    return any(
+        other.memory and other.memory.budget >= needed and not _refuses(other, model)
+        for other in await status.alive(redis)
+        if other.id != host
+    )
+
+
+def _refuses(host: status.HostStatus, model: str) -> bool:
+    return any(one.name == model and one.state == "failed" for one in host.models)

@@ -25,9 +25,10 @@ from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, Unreadab
 from chatsite.errors import ChatsiteError, EngineFailed, ModelUnavailable
 from chatsite.inference import status
 from chatsite.inference.budget import Budget, fits_elsewhere
+from chatsite.inference.effects import Effects
 from chatsite.inference.measuring import Desk
 from chatsite.inference.placement import Placement
-from chatsite.inference.runner import Effects, ModelRunner
+from chatsite.inference.runner import ModelRunner
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
 from chatsite.stream.publish import FencedOff, Publisher
@@ -180,7 +181,7 @@ class Host:
             except ChatsiteError as error:
                 self._to_load.pop(name, None)
                 self._announce.set()
-                if not await fits_elsewhere(self._redis, self.id, error):
+                if not await fits_elsewhere(self._redis, self.id, name, error):
                     await self._refuse_all(name, error)
                 continue
             if runner is not None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from chatsite.errors import ChatsiteError, ModelDoesNotFit, ModelUnavailable, NoPlaceForModel
 from chatsite.inference import machine
+from chatsite.inference.effects import Effects
 from chatsite.inference.room import Held, Limits, Load, Option, Refuse, decide
-from chatsite.inference.runner import Effects, ModelRunner
+from chatsite.inference.runner import ModelRunner
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
 from chatsite.inference.status import ModelStatus
@@ -97,7 +98,8 @@ class Placement:
             min(candidates, key=lambda runner: runner.since).closing = True
 
     async def tend(self) -> None:
-        """Lets go what nobody asked for within its time, and what no name stands for any more."""
+        """Lets go what nobody asked for within its time, and what no name stands for any more;
+        ends children that hang."""
         for name, (spec, _) in tuple(self._names.items()):
             if spec.digest in self._runners:
                 try:
@@ -106,6 +108,7 @@ class Placement:
                     self._names.pop(name, None)  # `forget` may have been here meanwhile
         named = {spec.digest for spec, _ in self._names.values()}
         for runner in tuple(self._runners.values()):
+            runner.watch()
             if not runner.idle or runner.spec.digest in self._in_line:
                 continue
             expires_in = runner.expires_in

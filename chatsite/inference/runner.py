@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.engine.frames import FrameTooLarge
 from chatsite.errors import ContextOverflow, RequestRefused
+from chatsite.inference.effects import Effects
 from chatsite.inference.expect import Occupancy
 from chatsite.inference.questions import Questions
 from chatsite.inference.room import Option
@@ -28,7 +28,6 @@ from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec, tuning_of
 from chatsite.inference.status import ModelState, ModelStatus
 from chatsite.stream.messages import Vectors
-from chatsite.stream.publish import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +37,9 @@ _BACKOFF_SECONDS = (0.2, 1.0, 5.0, 15.0)
 # so only a death without it counts against the model.
 _DEATHS_BEFORE_FIRST_ANSWER = 2
 _DEATHS_IN_A_ROW = 4
-
-
-@dataclass(frozen=True)
-class Effects:
-    """What the runner asks of its host. ``ended`` saves an outcome; ``died`` gives the jobs
-    back; ``broken`` quarantines the model; ``changed`` announces its state or a free slot."""
-
-    ended: Callable[[Running, Outcome], None]
-    died: Callable[[list[Running]], None]
-    broken: Callable[[ModelSpec, str], None]
-    changed: Callable[[], None]
-    publisher: Publisher
+# A child that computes says so every second or so. Steps are far shorter than this, but the first
+# ones of a large model may have to read it from a slow disk.
+_SILENT_SECONDS = 300.0
 
 
 _NOTHING = Option(0, 0, 0)
@@ -158,18 +148,8 @@ class ModelRunner:
         job = running.lease.job
         self.running[job.id] = running
         self.last_used = time.monotonic()
-        frame: m.Generate | m.Embed = job.embed or m.Generate(
-            id=job.id,
-            owner=job.owner,
-            messages=job.messages,
-            params=job.params,
-            prefix=running.writer.full_text(),
-            generated=running.writer.tokens,
-            options=job.options,
-            priority=job.priority,
-        )
         try:
-            await self._send(frame)
+            await self._send(running.frame())
         except FrameTooLarge as error:
             log.warning("generation %s: %s", job.id, error)
             failed = ContextOverflow().as_dict()
@@ -203,6 +183,14 @@ class ModelRunner:
         """Forgets a job that another attempt has; what its slot still writes is ignored."""
         await self.cancel(id)
         self.running.pop(id, None)
+
+    def watch(self) -> None:
+        """Ends a child that has stopped to compute with answers under way: they begin again."""
+        if self._client is None or not self.running:
+            return
+        if time.monotonic() - max(self._client.heard, self.last_used) > _SILENT_SECONDS:
+            log.error("%s: no sign of life for %d s", self.spec.name, _SILENT_SECONDS)
+            self._client.kill()
 
     async def stop(self) -> list[Running]:
         """Ends the child; returns what it had not finished."""
@@ -338,7 +326,7 @@ class ModelRunner:
             self.occupancy.add(time.monotonic() - running.began)
         took = running.reasoning.stop(self.last_used)
         if took is not None:
-            running.writer.reasoning_ms = took
+            running.writer.reasoned(took)
         if running.first_text_at is not None:
             ttft = (running.first_text_at - running.lease.job.queued_at) * 1000
             outcome = dataclasses.replace(outcome, ttft_ms=ttft)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from chatsite.dispatch.queue import Lease
-from chatsite.engine.messages import PLAIN, OutputSyntax
+from chatsite.engine.messages import PLAIN, Embed, Generate, OutputSyntax
 from chatsite.stream.messages import Vectors
 from chatsite.stream.publish import Writer
 
@@ -64,3 +64,17 @@ class Running:
 
     def __post_init__(self) -> None:
         self.reasoning = ReasoningClock(self.syntax, self.writer.full_text(), time.monotonic())
+
+    def frame(self) -> Generate | Embed:
+        """What the engine child is asked for, behind what earlier attempts wrote."""
+        job = self.lease.job
+        return job.embed or Generate(
+            id=job.id,
+            owner=job.owner,
+            messages=job.messages,
+            params=job.params,
+            prefix=self.writer.full_text(),
+            generated=self.writer.tokens,
+            options=job.options,
+            priority=job.priority,
+        )

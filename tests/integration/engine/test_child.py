@@ -150,6 +150,15 @@ async def test_stop_ends_a_child_that_is_stopped(client, monkeypatch):
     assert await client.stop() == "killed by SIGKILL"
 
 
+async def test_a_child_that_reads_nothing_holds_up_no_sender_for_ever(client, monkeypatch):
+    monkeypatch.setattr("chatsite.engine.client.SEND_SECONDS", 0.5)
+    os.kill(client.pid, signal.SIGSTOP)
+    long = ask("g", "x" * (frames.MAX_FRAME * 3 // 4))
+    await client.send(long)  # another child's turn is not waited for
+    with pytest.raises(EngineGone, match="SIGKILL"):
+        await client.send(long)
+
+
 async def test_a_child_leaves_when_its_input_ends():
     child = await spawn.start(["--name", "x", "--backend", "scripted"])
     await frames.transmit(child.stdin, load())

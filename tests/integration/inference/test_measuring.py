@@ -15,9 +15,10 @@ from chatsite.dispatch.queue import Lease
 from chatsite.engine import messages as m
 from chatsite.engine.frames import MAX_FRAME
 from chatsite.inference import measuring
+from chatsite.inference.effects import Effects
 from chatsite.inference.measuring import Desk, ask
 from chatsite.inference.placement import Placement
-from chatsite.inference.runner import Effects, ModelRunner
+from chatsite.inference.runner import ModelRunner
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
 from chatsite.inference.status import HostStatus, ModelStatus

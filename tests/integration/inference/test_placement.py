@@ -18,12 +18,13 @@ from chatsite.engine import frames
 from chatsite.engine.messages import ChatMessage, Measure, PromptOptions
 from chatsite.errors import ModelDoesNotFit, ModelUnavailable
 from chatsite.inference.budget import fits_elsewhere
+from chatsite.inference.effects import Effects
 from chatsite.inference.placement import Placement
 from chatsite.inference.room import Option
-from chatsite.inference.runner import Effects, ModelRunner
+from chatsite.inference.runner import ModelRunner
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
-from chatsite.inference.status import HostMemory, HostStatus, announce
+from chatsite.inference.status import HostMemory, HostStatus, ModelStatus, announce
 from chatsite.stream.publish import Publisher, Writer
 
 MIB = 1 << 20
@@ -225,6 +226,25 @@ async def test_models_that_give_up_while_others_are_looked_after_end_nothing(
         await runner.stop()
 
 
+async def test_a_child_that_hangs_is_ended_and_its_answers_given_back(
+    site: Site, monkeypatch
+) -> None:
+    lost: asyncio.Future[list[Running]] = asyncio.get_running_loop().create_future()
+    runner = await site.load("a")
+    assert runner
+    runner.effects = dataclasses.replace(runner.effects, died=lost.set_result)
+    await site.placement.tend()
+    assert runner.state == "ready"
+    message = ChatMessage("user", "one two @hang 0")
+    job = Job(id="1", owner="1", model="a", messages=(message,), queued_at=time.time())
+    beginning = asyncio.create_task(asyncio.sleep(0, result=True))
+    running = Running(Lease(job, 1, False), Writer("1", 1), beginning)
+    await runner.take(running)
+    monkeypatch.setattr("chatsite.inference.runner._SILENT_SECONDS", -1)
+    await site.placement.tend()
+    assert await lost == [running]
+
+
 async def test_what_is_more_than_a_child_can_be_sent_fails_alone(site: Site, monkeypatch) -> None:
     ended: list[Any] = []
     runner = await site.load("a")
@@ -253,9 +273,15 @@ async def test_what_does_not_fit_here_may_fit_another_host(redis) -> None:
     error = ModelDoesNotFit(needed_mb=600, room_mb=500, context=512)
     here = HostStatus("here", "h", 1, memory=HostMemory(SIZE, SIZE, 100 * SIZE))
     await announce(redis, here)
-    assert not await fits_elsewhere(redis, "here", error)
+    assert not await fits_elsewhere(redis, "here", "a", error)
     await announce(redis, HostStatus("other", "o", 2, memory=HostMemory(SIZE, SIZE, 599 * MIB)))
-    assert not await fits_elsewhere(redis, "here", error)
+    assert not await fits_elsewhere(redis, "here", "a", error)
     await announce(redis, HostStatus("other", "o", 2, memory=HostMemory(SIZE, SIZE, 600 * MIB)))
-    assert await fits_elsewhere(redis, "here", error)
-    assert not await fits_elsewhere(redis, "here", ModelUnavailable())
+    assert await fits_elsewhere(redis, "here", "a", error)
+    assert not await fits_elsewhere(redis, "here", "a", ModelUnavailable())
+    # The other one has the memory in all, but not now: neither waits for the other.
+    said = ModelStatus("a", "d", "failed", error=error.as_dict())
+    memory = HostMemory(SIZE, SIZE, 600 * MIB)
+    await announce(redis, HostStatus("other", "o", 2, models=(said,), memory=memory))
+    assert not await fits_elsewhere(redis, "here", "a", error)
+    assert await fits_elsewhere(redis, "here", "b", error)
