@@ -22,18 +22,22 @@ child.leave_with_supervisor()
 django_application = get_asgi_application()
 
 # Importable only once Django's applications are ready.
+from chatsite.api import front  # noqa: E402
 from chatsite.api.handler import ApiHandler  # noqa: E402
 from chatsite.chat.consumer import ChatConsumer  # noqa: E402
 from models_admin.live.consumer import LiveConsumer  # noqa: E402
 
-api_application = ApiHandler()
+api_application = front.with_origins(ApiHandler())
 
 
 async def _http(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    path = scope["path"]
-    # The page about the API is a page like any other.
-    for_programs = path.startswith(("/v1/", "/api/")) and path != "/v1/docs"
-    await (api_application if for_programs else django_application)(scope, receive, send)
+    tidied = front.tidy(scope)
+    if front.for_programs(tidied["path"]):
+        await api_application(tidied, receive, send)
+    elif front.is_probe(scope):
+        await front.answer_probe(scope, send)
+    else:
+        await django_application(scope, receive, send)
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -72,6 +72,11 @@ class Environment(BaseSettings):
         "",
         description="Username whose rights API requests without a key get; empty refuses them.",
     )
+    api_origins: Words = Field(
+        (),
+        description="Origins whose pages may use the API from a browser, with scheme, separated "
+        "by commas (https://tool.example.org, app://obsidian.md); `*` for any.",
+    )
     api_body_mb: int = Field(32, ge=1, le=1024, description="Largest API request, in MiB.")
     system_prompt: str = Field(
         "You are a helpful assistant. Give short, clear and correct answers.",
@@ -156,7 +161,7 @@ class Environment(BaseSettings):
         "llama", description="`scripted` stands in for llama.cpp in tests of everything else."
     )
 
-    @field_validator("origins", "download_hosts", mode="before")
+    @field_validator("origins", "api_origins", "download_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -181,6 +186,15 @@ class Environment(BaseSettings):
                 )
             if "*" in rest:
                 raise ValueError(f"{origin!r}: a wildcard would let any site use people's sessions")
+        return value
+
+    @field_validator("api_origins")
+    @classmethod
+    def _of_pages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            scheme, _separator, rest = origin.partition("://")
+            if origin not in {"*", "null"} and (not scheme or not rest or {*"/*"} & {*rest}):
+                raise ValueError(f"{origin!r} is not like https://tool.example.org, nor *")
         return value
 
     @field_validator("ollama_registry", "hf_endpoint")

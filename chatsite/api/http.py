@@ -6,6 +6,7 @@ somebody's sign-in, and forgery tokens are not needed.
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -23,7 +24,8 @@ from django.views.decorators.csrf import csrf_exempt
 from redis.exceptions import RedisError
 
 from chatsite.accounts import keys
-from chatsite.errors import ChatsiteError, ModelUnavailable
+from chatsite.api import front
+from chatsite.errors import ChatsiteError, KeyMissing, ModelUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +95,10 @@ def endpoint(
                     raise WrongHost from None
                 if request.method not in methods:
                     raise WrongMethod(allow=", ".join(methods))
-                caller = await sync_to_async(keys.caller)(key_of(request), scope)
+                key = key_of(request)
+                if key is None and _is_foreign(request):
+                    raise KeyMissing
+                caller = await sync_to_async(keys.caller)(key, scope)
                 return await view(request, caller, *args, **kwargs)
             except ChatsiteError as error:
                 return (refuse or refusal)(error)
@@ -107,11 +112,31 @@ def endpoint(
 
 
 def key_of(request: HttpRequest) -> str | None:
-    """What a client sends as its key: OpenAI's header, or Anthropic's and llama-server's."""
+    """What a client sends as its key: OpenAI's header, or Anthropic's and llama-server's, or
+    the password of an address like http://me:KEY@host:8000, which some know no other way for."""
     scheme, _separator, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
+    # Browsers keep passwords and send them for other sites' pages too; then they name the origin.
+    if scheme.lower() == "basic" and "Origin" not in request.headers:
+        return _password(key)
     return request.headers.get("X-Api-Key") or None
+
+
+def _is_foreign(request: HttpRequest) -> bool:
+    """Another site's page can send a request without a key through its reader's browser: it
+    shall not have the rights that `CHATSITE_API_ANONYMOUS` gives to who reaches the server."""
+    origin = request.headers.get("Origin")
+    return origin is not None and not front.may_read(origin)
+
+
+def _password(encoded: str) -> str:
+    """Or the name, where that is all there is; nothing for what can't be read, a wrong key."""
+    try:
+        name, _separator, password = base64.b64decode(encoded).decode().partition(":")
+    except ValueError:
+        return ""
+    return password or name
 
 
 def body(request: HttpRequest, decoder: msgspec.json.Decoder[Body]) -> Body:

@@ -46,6 +46,7 @@ _embed = msgspec.json.Decoder(t.Embed)
 _embedding = msgspec.json.Decoder(t.Embedding)
 _ROLES: dict[str, Role] = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "assistant": "assistant",
     "tool": "tool",
@@ -69,12 +70,12 @@ async def generate(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         return await _load(body, caller, model, {"response": ""})
     said = _params(body)
     if body.raw or body.suffix:
-        asked = PromptOptions(raw=body.prompt, suffix=body.suffix)
+        asked = PromptOptions(raw=body.prompt or "", suffix=body.suffix or "")
         messages = []
     else:
-        asked = _options(body, template=go_template.as_jinja(body.template))
+        asked = _options(body, template=go_template.as_jinja(body.template or ""))
         messages = [ChatMessage("system", body.system)] if body.system else []
-        messages.append(ChatMessage("user", body.prompt))
+        messages.append(ChatMessage("user", body.prompt or ""))
     stay = await ollama.stay(caller, model, body.keep_alive)
     wanted = Wanted(model.name, messages, options=asked, said=said, keep_alive=stay)
     return await _answer(body, caller, wanted, _generated)
@@ -89,7 +90,7 @@ async def chat(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     if not body.messages:
         return await _load(body, caller, model, {"message": {"role": "assistant", "content": ""}})
     tools = tuple(
-        Tool(one.function.name, one.function.description, one.function.parameters)
+        Tool(one.function.name, one.function.description or "", one.function.parameters or {})
         for one in body.tools or ()
     )
     messages = [_message(message) for message in body.messages]
@@ -116,7 +117,7 @@ def _params(body: t.Generate | t.Chat) -> dict[str, Any]:
     if schema := ollama.schema(body.format):
         said["json_schema"] = schema
     if body.logprobs:
-        said["top_logprobs"] = body.top_logprobs
+        said["top_logprobs"] = body.top_logprobs or 0
     return said
 
 
@@ -138,11 +139,16 @@ def _message(message: t.Message) -> ChatMessage:
     if message.images:
         raise BadField(_("images: models that see are not supported."), param="messages")
     calls = tuple(
-        ToolCall(call.id, call.function.name, json.dumps(call.function.arguments))
+        ToolCall(call.id or "", call.function.name, json.dumps(call.function.arguments or {}))
         for call in message.tool_calls or ()
     )
     return ChatMessage(
-        role, message.content, message.thinking, calls, message.tool_call_id, message.tool_name
+        role,
+        message.content or "",
+        message.thinking or "",
+        calls,
+        message.tool_call_id or "",
+        message.tool_name or "",
     )
 
 
@@ -280,9 +286,11 @@ async def _is_ready(name: str) -> bool:
 @endpoint("embed", "POST")
 async def embed(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     body = http.body(request, _embed)
-    inputs = [body.input] if isinstance(body.input, str) else body.input or []
+    inputs = body.input or []
+    if isinstance(inputs, str):
+        inputs = [inputs]
     vectors, tokens, ms = await _vectors(body, caller, inputs, body.truncate is not False)
-    found = [shortened(vector, body.dimensions).tolist() for vector in vectors]
+    found = [shortened(vector, body.dimensions or 0).tolist() for vector in vectors]
     figures = {"total_duration": round(ms * 1e6), "prompt_eval_count": tokens}
     return http.answer({"model": body.wanted, "embeddings": found, **figures})
 

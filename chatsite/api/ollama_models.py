@@ -129,6 +129,7 @@ def _entry(model: ModelName) -> dict[str, Any]:
             "parameter_size": known.parameter_size if known else "",
             "quantization_level": known.header.quantization if known else "",
         },
+        "capabilities": known.abilities if known else ["completion"],
     }
 
 
@@ -155,7 +156,7 @@ async def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
                     system=body.system,
                     licenses=tuple(licenses),
                     messages=tuple(
-                        (modelfile.role(m.role), m.content) for m in body.messages or ()
+                        (modelfile.role(m.role), m.content or "") for m in body.messages or ()
                     ),
                 ),
             )

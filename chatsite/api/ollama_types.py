@@ -1,4 +1,5 @@
-"""Bodies of Ollama's requests. Fields that are not here are passed over, as Ollama does."""
+"""Bodies of Ollama's requests. Fields that are not here are passed over, as Ollama does, and null
+stands for what is left out."""
 
 from __future__ import annotations
 
@@ -12,29 +13,28 @@ Top = Annotated[int, Meta(ge=0, le=20)]
 
 class Function(msgspec.Struct, frozen=True):
     name: str
-    arguments: dict[str, Any] = {}
-    index: int = 0
+    arguments: dict[str, Any] | None = None
 
 
 class Call(msgspec.Struct, frozen=True):
     function: Function
-    id: str = ""
+    id: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
     role: str
-    content: str = ""
-    thinking: str = ""
+    content: str | None = None
+    thinking: str | None = None
     images: list[str] | None = None
     tool_calls: list[Call] | None = None
-    tool_name: str = ""
-    tool_call_id: str = ""
+    tool_name: str | None = None
+    tool_call_id: str | None = None
 
 
 class ToolFunction(msgspec.Struct, frozen=True):
     name: str
-    description: str = ""
-    parameters: dict[str, Any] = {}
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class ToolItem(msgspec.Struct, frozen=True):
@@ -42,14 +42,14 @@ class ToolItem(msgspec.Struct, frozen=True):
 
 
 class _Model(msgspec.Struct, frozen=True, kw_only=True):
-    model: str = ""
-    name: str = ""
+    model: str | None = None
+    name: str | None = None
     keep_alive: float | str | None = None
     options: dict[str, Any] | None = None
 
     @property
     def wanted(self) -> str:
-        return self.model or self.name
+        return self.model or self.name or ""
 
 
 class _Answered(_Model, frozen=True, kw_only=True):
@@ -58,14 +58,14 @@ class _Answered(_Model, frozen=True, kw_only=True):
     think: bool | Literal["low", "medium", "high", "max", ""] | None = None
     truncate: bool | None = True
     logprobs: bool | None = False
-    top_logprobs: Top = 0
+    top_logprobs: Top | None = None
 
 
 class Generate(_Answered, frozen=True, kw_only=True):
-    prompt: str = ""
-    suffix: str = ""
-    system: str = ""
-    template: str = ""
+    prompt: str | None = None
+    suffix: str | None = None
+    system: str | None = None
+    template: str | None = None
     context: list[int] | None = None
     raw: bool | None = False
     images: list[str] | None = None
@@ -79,11 +79,11 @@ class Chat(_Answered, frozen=True, kw_only=True):
 class Embed(_Model, frozen=True, kw_only=True):
     input: str | list[str] | None = None
     truncate: bool | None = True
-    dimensions: Annotated[int, Meta(ge=0)] = 0
+    dimensions: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Embedding(_Model, frozen=True, kw_only=True):
-    prompt: str = ""
+    prompt: str | None = None
 
 
 class Show(_Model, frozen=True, kw_only=True):

@@ -28,6 +28,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CHATSITE_ORIGINS", "chat.example.org", "is not like https://"),
         ("CHATSITE_ORIGINS", "https://*.example.org", "a wildcard would let any site"),
         ("CHATSITE_ORIGINS", "https://chat.example.org/path", "is not like https://"),
+        ("CHATSITE_API_ORIGINS", "tool.example.org", "is not like https://"),
+        ("CHATSITE_API_ORIGINS", "https://*.example.org", "is not like https://"),
         ("CHATSITE_SLOTS", "0", "greater than or equal to 1"),
         ("CHATSITE_KEEP_ALIVE", "5w", "is not like 5m"),
     ],

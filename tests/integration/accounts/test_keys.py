@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from chatsite.accounts import keys
 from chatsite.accounts.models import ApiKey, User
+from chatsite.api import http
 from chatsite.errors import InvalidKey, KeyLacksScope, KeyMissing
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +70,37 @@ def test_without_a_key_only_whom_the_setting_names(alice: User, settings) -> Non
     User.objects.update(is_active=False)
     with pytest.raises(KeyMissing):
         keys.caller(None, "chat")
+
+
+def test_a_key_comes_in_any_way_that_clients_know() -> None:
+    def basic(text: str) -> str:
+        return f"Basic {base64.b64encode(text.encode()).decode()}"
+
+    def sent(**headers: str) -> str | None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return http.key_of(RequestFactory().get("/v1/models", headers=named))
+
+    assert sent(Authorization="Bearer cs-1") == "cs-1"
+    assert sent(Authorization="bearer  cs-1 ") == "cs-1"
+    assert sent(X_Api_Key="cs-1") == "cs-1"
+    assert sent(Authorization=basic("me:cs-1")) == "cs-1"
+    assert sent(Authorization=basic("cs-1:")) == "cs-1"
+    assert sent(Authorization="Basic *") == ""
+    # What a browser adds by itself for another site's page.
+    assert sent(Authorization=basic("me:cs-1"), Origin="https://evil.example.org") is None
+    assert sent() is None
+
+
+def test_another_sites_page_gets_no_rights_without_a_key(alice: User, settings) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"api_anonymous": "alice"})
+    client = Client(HTTP_HOST="127.0.0.1")
+    assert client.get("/v1/models").status_code == 200
+    own = settings.ENV.effective_origins[0]
+    assert client.get("/v1/models", headers={"Origin": own}).status_code == 200
+    foreign = {"Origin": "https://evil.example.org"}
+    assert client.get("/v1/models", headers=foreign).status_code == 401
+    settings.ENV = settings.ENV.model_copy(update={"api_origins": ("https://evil.example.org",)})
+    assert client.get("/v1/models", headers=foreign).status_code == 200
 
 
 def test_people_make_and_revoke_their_own_keys_on_the_page(alice: User) -> None:
