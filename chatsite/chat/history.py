@@ -11,6 +11,7 @@ from django.db.models import Case, Exists, OuterRef, Q, Value, When
 from chatsite.chat import serialize
 from chatsite.chat.attachments import store
 from chatsite.chat.models import Conversation, Message
+from chatsite.engine.output import REASONING
 from chatsite.errors import NotFound
 
 # Messages that are sent at a time: some screens.
@@ -28,8 +29,8 @@ class Shape:
 
     def as_json(self) -> list[list[Any]]:
         """``[id, place of the parent in this list or -1, kind]`` for each message. ``kind`` is 0
-        for a person's message, 1 for an answer, 2 for a system message, and 4 more without text or
-        attachments."""
+        for a person's message, 1 for an answer, 2 for a system message, and 4 more for what is in
+        no prompt: without text or attachments, or nothing but reasoning."""
         places = {id: place for place, (id, _, _) in enumerate(self.nodes)}
         return [
             [str(id), -1 if parent is None else places[parent], kind]
@@ -58,7 +59,12 @@ class Shape:
 def shape(conversation: Conversation) -> Shape:
     given = Message.attachments.through.objects.filter(message_id=OuterRef("pk"))
     bare = Q(content="") & ~Exists(given)
-    empty = Case(When(bare, then=Value(_EMPTY)), default=Value(0))
+    begins, ends = Q(), Q()
+    for mark, closing in REASONING:
+        begins |= Q(content__startswith=mark)
+        ends |= Q(content__contains=closing)
+    only_thinks = Q(generation__syntax__has_key="think_open") & begins & ~ends
+    empty = Case(When(bare | only_thinks, then=Value(_EMPTY)), default=Value(0))
     rows = conversation.messages.order_by("created_at", "id").annotate(empty=empty)
     return Shape(
         [

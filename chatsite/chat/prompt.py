@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 
+import msgspec
 from django.conf import settings
 
 from chatsite.chat.attachments import store
-from chatsite.chat.models import Message
-from chatsite.engine.messages import ChatMessage, Role
+from chatsite.chat.models import Generation, Message
+from chatsite.engine.messages import ChatMessage, OutputSyntax, Role
+from chatsite.engine.output import split
 
 
 def opening() -> list[ChatMessage]:
@@ -35,15 +37,22 @@ def build(leaf: Message) -> tuple[ChatMessage, ...]:
     """The messages up to the user message ``leaf``; the administrator's come before them in
     `models_admin.custom.apply`.
 
-    Documents stand before the message that they came with. Answers without text (failed, or
-    stopped at once) are left out, and neighbours of one role are joined: many templates refuse
-    two user messages in a row.
+    Documents stand before the message that they came with. What earlier answers reasoned stays
+    out: templates that leave it in would spend the context on it. Answers without text (failed,
+    or stopped at once) are left out, and neighbours of one role are joined: many templates
+    refuse two user messages in a row.
     """
     prompt: list[ChatMessage] = []
     attached = store.of_messages(leaf.conversation_id)
+    syntaxes = dict(
+        Generation.objects.filter(message__conversation=leaf.conversation_id).values_list(
+            "message_id", "syntax"
+        )
+    )
     for message in branch(leaf):
         documents = [store.as_text(one) for one in attached.get(message.pk, ())]
-        content = "\n\n".join(filter(None, (*documents, message.content)))
+        text = without_reasoning(message.content, syntaxes.get(message.pk))
+        content = "\n\n".join(filter(None, (*documents, text)))
         if not content:
             continue
         role: Role = Message.Role(message.role).value  # type: ignore[assignment]
@@ -52,3 +61,12 @@ def build(leaf: Message) -> tuple[ChatMessage, ...]:
         else:
             prompt.append(ChatMessage(role, content))
     return tuple(prompt)
+
+
+def without_reasoning(text: str, syntax: dict[str, str] | None) -> str:
+    """What an answer says to the person; ``syntax`` is its generation's, None for no answer.
+    Calls stay as they are written."""
+    if not syntax:
+        return text
+    _, content, _ = split(text, msgspec.convert(syntax, OutputSyntax), tools=False)
+    return content

@@ -27,6 +27,13 @@ HERMES_OPEN: Final = "<tool_call>"
 HERMES_CLOSE: Final = "</tool_call>"
 LLAMA_TAG: Final = "<|python_tag|>"
 MISTRAL_OPEN: Final = "[TOOL_CALLS]"
+# How reasoning begins and ends, in what models are known to write.
+REASONING: Final = (
+    ("<think>", "</think>"),
+    ("[think]", "[/think]"),
+    ("<THINK>", "</THINK>"),
+    ("[THINK]", "[/THINK]"),
+)
 _OPENERS = {"hermes": HERMES_OPEN, "llama": LLAMA_TAG, "mistral": MISTRAL_OPEN}
 
 # Marks of calls that are no JSON objects of a name and its arguments.
@@ -241,10 +248,9 @@ def syntax_of(template: str) -> OutputSyntax:
     """Read off a chat template. Where it has no tools of its own, ours are described in hermes'
     way (see `tool_prompt.py`)."""
     opening = closing = ""
-    for mark in ("think", "THINK"):
-        for left, right in (("<", ">"), ("[", "]")):
-            if f"{left}/{mark}{right}" in template:
-                opening, closing = f"{left}{mark}{right}", f"{left}/{mark}{right}"
+    for begin, end in REASONING:
+        if end in template:
+            opening, closing = begin, end
     return OutputSyntax(opening, closing, dialect(template) or "hermes")
 
 

@@ -1,6 +1,7 @@
+/** How full the model's context is, and what of a conversation it no longer sees: pure. */
+import { Output } from "./output.js";
+
 /**
- * How full the model's context is, and what of a conversation it no longer sees: pure.
- *
  * @typedef {object} Figures tokens
  * @property {number} context that one answer has, with all before it
  * @property {number} system
@@ -30,9 +31,18 @@ export function reckon(figures) {
 }
 
 /**
+ * Whether a message is in no prompt: without text or files, or nothing but reasoning.
+ * @param {Step} message
+ */
+function isSilent({ content, attachments, generation }) {
+  const parts = new Output(generation?.syntax ?? {}).read(content, true);
+  return attachments.length === 0 && parts.every(({ kind }) => kind === "reasoning");
+}
+
+/**
  * The first message that the model saw when it wrote the last answer of the branch; null when it
- * saw all. It counts as the server builds a prompt: messages without text are not there, and
- * neighbours of one role are one.
+ * saw all. It counts as the server builds a prompt: silent messages are not there, and neighbours
+ * of one role are one.
  * @param {Step[]} path
  * @returns {string | null}
  */
@@ -47,7 +57,7 @@ export function firstSeen(path) {
   let role = "";
   let count = 0;
   for (const message of path.slice(0, at)) {
-    if (message.content === "" && message.attachments.length === 0) {
+    if (isSilent(message)) {
       continue;
     }
     if (message.role !== role) {

@@ -32,6 +32,15 @@ test("the first message that the last answer was written from", () => {
   const waiting = message("a4", "assistant", "", made(0, 0));
   assert.equal(firstSeen([...path, message("q4", "user", "four"), waiting]), "q2");
   assert.equal(firstSeen([]), null);
+  const syntax = { think_open: "<think>", think_close: "</think>" };
+  const thought = message("a2", "assistant", "<think>Well", { ...made(0), syntax });
+  assert.equal(firstSeen(path.with(3, thought)), "q2", "nor does its reasoning count as text");
+  const said = { ...thought, content: "<think>Well</think>2" };
+  assert.equal(firstSeen(path.with(3, said)), "q2");
+  assert.equal(
+    firstSeen(path.with(3, said).with(5, message("a3", "assistant", "3", made(3)))),
+    "a2",
+  );
 });
 
 /** A meter whose time passes when the test says so. */

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 
 from chatsite.accounts.models import User
-from chatsite.chat import prompt, serialize, turns
+from chatsite.chat import history, prompt, serialize, turns
 from chatsite.chat.models import Conversation, Generation, GenerationState, Message
 from chatsite.chat.protocol import Continue, Edit, Regenerate, Send
 from chatsite.engine.messages import ChatMessage, SamplingParams
@@ -96,6 +96,26 @@ def test_empty_answers_are_left_out_and_neighbours_joined(alice: User, model: st
     second = send(alice, "two", model, after=first)
     assert second.user_message is not None
     assert prompt.build(second.user_message) == (ChatMessage("user", "one\n\ntwo"),)
+
+
+def test_what_earlier_answers_reasoned_is_not_sent_again(alice: User, model: str) -> None:
+    first = send(alice, "one", model)
+    answer(first, "<think>\nIs it 1?\n</think>\n\n1 <tool_call>{}</tool_call>")
+    second = send(alice, "two", model, after=first)
+    answer(second, "<think>Hm", GenerationState.CANCELLED)
+    third = send(alice, "three", model, after=second)
+    syntax = {"think_open": "<think>", "think_close": "</think>", "tools": "hermes"}
+    Generation.objects.update(syntax=syntax)
+    assert third.user_message is not None
+    assert [m.content for m in prompt.build(third.user_message)] == [
+        "one",
+        "1 <tool_call>{}</tool_call>",
+        "two\n\nthree",
+    ]
+    kinds = [kind for _, _, kind in history.shape(third.conversation).nodes]
+    assert kinds == [0, 1, 0, 5, 0, 5]
+    Generation.objects.update(syntax={})
+    assert len(prompt.build(third.user_message)) == 5
 
 
 def test_a_long_branch_is_read_in_a_few_queries(
