@@ -1,5 +1,6 @@
 """How long pages take of a person who has used the site for years: the first page, a long
-conversation, a search. Measured over HTTP at the running site, with data that is gone afterwards.
+conversation, a search, and what a browser makes of them. Measured at the running site, with data
+that is gone afterwards.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 from django.contrib.staticfiles.storage import staticfiles_storage
+from django.db import connection
 from django.utils import timezone
 
 from chatsite.accounts.models import User
+from chatsite.bench import browser, feed
 from chatsite.bench.stack import cookie_of
-from chatsite.chat.models import Conversation, Message
+from chatsite.chat.models import Conversation, Generation, GenerationState, Message
 from chatsite.search import index
 
 CONVERSATIONS: Final = 5_000
@@ -32,26 +36,57 @@ LONG: Final = 1_000
 MESSAGES: Final = 100_000
 _WORDS: Final = 4_000
 _CHINESE: Final = "数据库查询服务器网络安全模型回答会议计划报告时间地点"
+# As answers are: what is to be drawn is not one paragraph.
+_MARKDOWN: Final = """**In short**: {0}
+
+- first `point`
+- second point
+
+```python
+def double(values: list[int]) -> list[int]:
+    return [2 * value for value in values]
+```"""
 _BATCH: Final = 2_000
 _RUNS: Final = 15
 _SEARCHES: Final = 60
 
 
+@dataclass(frozen=True)
+class _Person:
+    """``long`` is their conversation of `LONG` messages; ``words`` are some that they used."""
+
+    cookie: str
+    long: uuid.UUID
+    words: list[str]
+    unwritten: feed.Unwritten
+
+
 def measure(url: str, report: Callable[[str], None]) -> dict[str, Any]:
-    """Milliseconds (medians, for searches the 95th percentile) and kilobytes."""
-    with (
-        _person(report) as (cookie, long, words),
-        httpx.Client(base_url=url, headers={"Cookie": cookie}, timeout=60) as client,
-    ):
+    """Milliseconds (medians, for searches the 95th percentile) and kilobytes, and what
+    `browser.measure` gives; without a browser, the reason in its place."""
+    with _person(report) as person:
+        figures = _over_http(url, person)
+        report("Opening them in a browser…")
+        try:
+            return figures | browser.measure(url, person.cookie, person.long, person.unwritten)
+        except browser.NoBrowser as error:
+            return figures | {"browser": f"not measured: {error}"}
+
+
+def _over_http(url: str, person: _Person) -> dict[str, Any]:
+    headers = {"Cookie": person.cookie}
+    with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
         first = _timed(client, "/")
-        opened = _timed(client, f"/chat/conversations/{long}/")
+        opened = _timed(client, f"/chat/conversations/{person.long}/")
         searches = [
             _once(client, f"/chat/search/?q={quote(word)}")
-            for word in random.Random(1).sample(words, _SEARCHES)
+            for word in random.Random(1).sample(person.words, _SEARCHES)
         ]
         page = client.get("/").text
     searches.sort()
+    version = ".".join(map(str, connection.get_database_version()))
     return {
+        "database": f"{connection.display_name} {version}",
         "conversations": CONVERSATIONS,
         "messages": MESSAGES,
         "first_page_ms": round(statistics.median(first), 1),
@@ -98,15 +133,14 @@ def _read(name: str) -> bytes:
 
 
 @contextmanager
-def _person(report: Callable[[str], None]) -> Iterator[tuple[str, uuid.UUID, list[str]]]:
-    """Cookie, the long conversation, and words that were used."""
+def _person(report: Callable[[str], None]) -> Iterator[_Person]:
     user = User(username=f"bench-{secrets.token_hex(4)}")
     user.set_unusable_password()
     user.save()
     try:
         report(f"Writing {CONVERSATIONS} conversations with {MESSAGES} messages…")
         long, words = _fill(user)
-        yield cookie_of(user), long, words
+        yield _Person(cookie_of(user), long, words, feed.prepare(user))
     finally:
         report("Removing them…")
         user.delete()
@@ -133,11 +167,12 @@ def _fill(user: User) -> tuple[uuid.UUID, list[str]]:
     for number, conversation in enumerate(conversations):
         parent: Message | None = None
         for turn in range(LONG if number == 0 else each):
+            said = " ".join(chance.choices(words, k=30))
             parent = Message(
                 conversation=conversation,
                 parent=parent,
                 role=Message.Role.ASSISTANT if turn % 2 else Message.Role.USER,
-                content=" ".join(chance.choices(words, k=30)),
+                content=_MARKDOWN.format(said) if turn % 2 and number == 0 else said,
                 created_at=conversation.created_at + timedelta(seconds=turn),
             )
             batch.append(parent)
@@ -148,6 +183,9 @@ def _fill(user: User) -> tuple[uuid.UUID, list[str]]:
             batch = []
     _save(batch, user)
     Conversation.objects.bulk_update(heads, ["head"], batch_size=500)
+    answers = Message.objects.filter(conversation=conversations[0], role=Message.Role.ASSISTANT)
+    done = {"state": GenerationState.DONE, "finish_reason": "stop", "model": "bench"}
+    Generation.objects.bulk_create(Generation(owner=user, message=m, **done) for m in answers)
     return conversations[0].pk, words
 
 

@@ -94,7 +94,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(figures, indent=2))
             return
         for name, value in figures.items():
-            self.stdout.write(f"{name:28}{value:>10}")
+            self.stdout.write(f"{name:32}{value:>12}")
 
     def _compare(self, url: str, shapes: list[Shape], options: dict[str, Any]) -> None:
         shapes = [replace(shape, system=200, think=1.0) for shape in shapes]
