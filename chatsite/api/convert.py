@@ -48,7 +48,13 @@ def sampling(request: t.Sampled, **more: Any) -> SamplingParams:
         # vLLM writes -1 for what is 0 elsewhere: no limit.
         values["top_k"] = max(0, request.top_k)
     if request.stop is not None:
-        values["stop"] = [request.stop] if isinstance(request.stop, str) else request.stop
+        stops = [request.stop] if isinstance(request.stop, str) else request.stop
+        values["stop"] = [stop for stop in stops if stop]
+    if values.get("max_tokens") == -1:
+        del values["max_tokens"]
+    if values.get("top_p") == 0:
+        # The likeliest token alone, as with the smallest number above it.
+        values["top_p"] = 1e-9
     if request.seed is not None and request.seed >= 0:
         values["seed"] = request.seed % _SEEDS
     if request.logit_bias:
@@ -104,6 +110,8 @@ def format_schema(wanted: t.ResponseFormat) -> dict[str, Any] | None:
 
 
 def chat_options(request: t.ChatRequest) -> PromptOptions:
+    if request.functions:
+        raise BadField(_("functions: send them as tools."), param="functions")
     template = request.chat_template_kwargs
     think = template.enable_thinking if template else None
     if request.reasoning_effort is not None:
@@ -136,7 +144,7 @@ def messages(sent: Sequence[t.MessageIn]) -> tuple[ChatMessage, ...]:
         # Models know no developer; it is what OpenAI calls a system message now.
         role: Role = "system" if message.role == "developer" else message.role
         calls = tuple(
-            ToolCall(call.id, call.function.name, call.function.arguments)
+            ToolCall(call.id or "", call.function.name, call.function.arguments or "{}")
             for call in message.tool_calls or ()
         )
         names |= {call.id: call.name for call in calls}
@@ -159,9 +167,9 @@ def text_of(content: str | list[t.Part] | None, param: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     for index, part in enumerate(content):
-        if part.text is None:
+        if part.text is None and part.refusal is None:
             raise BadField(
                 _("The models here read text only. Leave images, sounds and files out."),
                 param=f"{param}[{index}].type",
             )
-    return "".join(part.text or "" for part in content)
+    return "".join(part.text or part.refusal or "" for part in content)

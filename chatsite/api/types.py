@@ -14,7 +14,7 @@ from msgspec import Meta
 Positive = Annotated[int, Meta(ge=1, le=10_000_000)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-StopText = Annotated[str, Meta(min_length=1, max_length=256)]
+StopText = Annotated[str, Meta(max_length=256)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "max", "xhigh", "ultra"]
 
 
@@ -43,9 +43,10 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Positive | None = None
+    # -1 is no limit, as llama-server has it.
+    max_tokens: Annotated[int, Meta(ge=-1, le=10_000_000)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=5)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_p: Probability | None = None
     stop: StopText | Annotated[list[StopText], Meta(max_length=16)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
@@ -72,16 +73,22 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
 class Part(msgspec.Struct, frozen=True):
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class Function(msgspec.Struct, frozen=True):
     name: str
-    arguments: str = "{}"
+    arguments: str
+
+
+class FunctionIn(msgspec.Struct, frozen=True):
+    name: str
+    arguments: str | None = None
 
 
 class CallIn(msgspec.Struct, frozen=True):
-    function: Function
-    id: str = ""
+    function: FunctionIn
+    id: str | None = None
 
 
 class MessageIn(msgspec.Struct, frozen=True):
@@ -124,6 +131,8 @@ class ChatRequest(Sampled, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Effort | None = None
+    # Of before there were tools; refused, since an answer in their form is not given.
+    functions: list[Any] | None = None
     chat_template_kwargs: TemplateOptions | None = None
 
 

@@ -33,6 +33,35 @@ def test_models_are_listed_and_found(client: OpenAI) -> None:
     assert (found.id, found.object, found.owned_by) == (MODEL, "model", "library")
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"max_tokens": -1, "stop": ["", "never"], "top_p": 0},
+        {"tools": [], "tool_choice": "auto", "functions": [], "stop": ""},
+        {"tools": None, "tool_choice": None, "response_format": None, "seed": None, "n": None},
+        {"store": True, "metadata": {"a": "b"}, "service_tier": "auto", "verbosity": "low"},
+        {"reasoning_effort": "low", "parallel_tool_calls": True, "extra_body": {"unheard_of": 1}},
+    ],
+)
+def test_what_clients_send_besides_is_no_obstacle(client: OpenAI, odd: Any) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=says("one two"), **odd)
+    assert answer.choices[0].message.content == "one two"
+
+
+def test_a_conversation_as_clients_send_it_back(client: OpenAI) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": None}}
+    refusal = [{"type": "text", "text": "x"}, {"type": "refusal", "refusal": "no"}]
+    messages: Any = [
+        {"role": "user", "content": "q", "name": None},
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
+        {"role": "tool", "content": [{"type": "text", "text": "42"}], "tool_call_id": "c1"},
+        {"role": "assistant", "content": refusal, "tool_calls": None, "audio": None},
+        *says("and then"),
+    ]
+    answer = client.chat.completions.create(model=MODEL, messages=messages)
+    assert answer.choices[0].message.content == "and then"
+
+
 def test_an_answer_comes_whole(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model=MODEL,
@@ -174,6 +203,7 @@ async def test_two_hundred_streams_get_each_its_own(async_client: AsyncOpenAI) -
         ({"temperature": 9}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"n": 0}, "n"),
+        ({"functions": [{"name": "weather", "parameters": {}}]}, "functions"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logit_bias": {"word": 1}}, "logit_bias"),
         ({"tool_choice": "required"}, "tool_choice"),
