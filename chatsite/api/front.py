@@ -20,6 +20,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _RUNNING = b"Ollama is running"
 _SLASHES = re.compile("/{2,}")
+# OpenAI's addresses as they come from clients that were told none with /v1 at its end.
+_BARE = {"/models", "/chat/completions", "/completions", "/embeddings", "/responses"}
 
 
 def for_programs(path: str) -> bool:
@@ -43,8 +45,11 @@ async def answer_probe(scope: Scope, send: Send) -> None:
 
 
 def tidy(scope: Scope) -> Scope:
-    """Without the slashes that clients double or add when they join an address and a path."""
+    """Without the slashes that clients double or add when they join an address and a path, and
+    with the version that their address lacks."""
     path = _SLASHES.sub("/", scope["path"]).rstrip("/")
+    if path in _BARE:
+        path = f"/v1{path}"
     return scope if path == scope["path"] else {**scope, "path": path}
 
 

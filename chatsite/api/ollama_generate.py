@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from array import array
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,26 +14,23 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.translation import gettext_lazy as _
 
 from chatsite.accounts.keys import Caller
-from chatsite.api import http, ollama
+from chatsite.api import http, ollama, ollama_context
 from chatsite.api import ollama_types as t
 from chatsite.api.embeddings import shortened
 from chatsite.api.http import BadField
-from chatsite.api.many import Answers, Wanted, ask_all
+from chatsite.api.many import Wanted, ask_all
 from chatsite.api.ollama import NoSuchModel, endpoint
-from chatsite.api.output import Parts, Reader, read_all
-from chatsite.api.requests import Piece
-from chatsite.api.streaming import Form, stream
+from chatsite.api.ollama_answers import Chatted, Generated, answer
 from chatsite.chat.runtime import runtime
 from chatsite.engine.messages import (
     ChatMessage,
     Embed,
     PromptOptions,
     Role,
-    TokenLogprob,
     Tool,
     ToolCall,
 )
-from chatsite.errors import ChatsiteError, EngineFailed, ModelMissing, ModelUnavailable, revived
+from chatsite.errors import EngineFailed, ModelMissing, ModelUnavailable, revived
 from chatsite.inference import commands, status
 from chatsite.stream.messages import End, Vectors
 from models_admin import catalogue, go_template, options
@@ -52,8 +48,6 @@ _ROLES: dict[str, Role] = {
     "tool": "tool",
 }
 _LOAD_SECONDS = 300.0
-# An answer's text as fields of an object.
-Shape = Callable[[Parts], dict[str, Any]]
 
 
 @endpoint("chat", "POST")
@@ -62,9 +56,7 @@ async def generate(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     model = await _model(body.wanted)
     if body.images:
         raise BadField(_("images: models that see are not supported."), param="images")
-    if body.context:
-        raise BadField(_("context: it is not supported. Use /api/chat."), param="context")
-    if body.raw and (body.template or body.system):
+    if body.raw and (body.template or body.system or body.context):
         raise BadField("raw mode does not support template, system, or context")
     if not body.prompt and not body.suffix:
         return await _load(body, caller, model, {"response": ""})
@@ -74,11 +66,15 @@ async def generate(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         messages = []
     else:
         asked = _options(body, template=go_template.as_jinja(body.template or ""))
-        messages = [ChatMessage("system", body.system)] if body.system else []
+        messages = ollama_context.unpack(body.context) if body.context else []
+        if body.system:
+            rest = messages[1:] if messages and messages[0].role == "system" else messages
+            messages = [ChatMessage("system", body.system), *rest]
         messages.append(ChatMessage("user", body.prompt or ""))
     stay = await ollama.stay(caller, model, body.keep_alive)
     wanted = Wanted(model.name, messages, options=asked, said=said, keep_alive=stay)
-    return await _answer(body, caller, wanted, _generated)
+    form = partial(Generated, body.wanted, wanted)
+    return await answer(caller, wanted, form, streamed=body.stream is not False)
 
 
 @endpoint("chat", "POST")
@@ -101,7 +97,8 @@ async def chat(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         said=_params(body),
         keep_alive=await ollama.stay(caller, model, body.keep_alive),
     )
-    return await _answer(body, caller, wanted, _chatted)
+    form = partial(Chatted, body.wanted, wanted)
+    return await answer(caller, wanted, form, streamed=body.stream is not False)
 
 
 async def _model(name: str) -> ModelName:
@@ -152,105 +149,7 @@ def _message(message: t.Message) -> ChatMessage:
     )
 
 
-# Answers.
-
-
-def _generated(parts: Parts) -> dict[str, Any]:
-    found: dict[str, Any] = {"response": parts.content}
-    return found | ({"thinking": parts.reasoning} if parts.reasoning else {})
-
-
-def _chatted(parts: Parts) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": parts.content}
-    if parts.reasoning:
-        message["thinking"] = parts.reasoning
-    if parts.calls:
-        message["tool_calls"] = [
-            {
-                "id": call.id,
-                "function": {
-                    "index": index,
-                    "name": call.name,
-                    "arguments": json.loads(call.arguments or "{}"),
-                },
-            }
-            for index, call in enumerate(parts.calls)
-        ]
-    return {"message": message}
-
-
-async def _answer(
-    body: t.Generate | t.Chat, caller: Caller, wanted: Wanted, shape: Shape
-) -> HttpResponseBase:
-    form = partial(_Lines, body.wanted, shape)
-    if body.stream is not False:
-        return await stream(caller, [wanted], form)
-    async with ask_all(runtime(), caller, [wanted]) as answers:
-        lines = form(answers)
-        [(whole, end)] = await read_all(answers, [lines.reader])
-        return http.answer(lines.last(whole, end), answers.position)
-
-
-class _Lines(Form):
-    """An object a line for each piece of text, and the last with ``done``."""
-
-    content_type = ollama.CONTENT_TYPE
-
-    def __init__(self, model: str, shape: Shape, answers: Answers) -> None:
-        self._model, self._shape = model, shape
-        self.reader = Reader(answers.first)
-
-    def piece(self, index: int, piece: Piece) -> bytes:
-        return ollama.line(self._object(self.reader.push(piece), done=False))
-
-    def end(self, index: int, end: End) -> bytes:
-        return ollama.line(self.last(self.reader.finish(), end))
-
-    def fail(self, error: ChatsiteError) -> bytes:
-        return ollama.failure(error)
-
-    def sign(self, text: str) -> bytes:
-        """Lines have no comments."""
-        return b""
-
-    def last(self, parts: Parts, end: End) -> dict[str, Any]:
-        reason = "length" if end.finish_reason == "length" else "stop"
-        return self._object(parts, done=True) | {"done_reason": reason} | _figures(end)
-
-    def _object(self, parts: Parts, *, done: bool) -> dict[str, Any]:
-        return {
-            "model": self._model,
-            "created_at": ollama.now(),
-            **self._shape(parts),
-            "done": done,
-            **_logprobs(parts.logprobs),
-        }
-
-
-def _figures(end: End) -> dict[str, int]:
-    """Durations in nanoseconds. Waiting, of which loading may be a part, stands for loading."""
-    times = {name: round(value * 1e6) for name, value in end.timings.items()}
-    figures = {
-        "total_duration": times.get("total", 0),
-        "load_duration": times.get("queue", 0),
-        "prompt_eval_count": end.usage.get("prompt_tokens", 0),
-        "prompt_eval_duration": times.get("prefill", 0),
-        "eval_count": end.usage.get("completion_tokens", 0),
-        "eval_duration": times.get("decode", 0),
-    }
-    return {name: value for name, value in figures.items() if value}
-
-
-def _logprobs(found: Any) -> dict[str, Any]:
-    def one(token: bytes, logprob: float) -> dict[str, Any]:
-        text = token.decode(errors="replace")
-        return {"token": text, "logprob": logprob, "bytes": list(token)}
-
-    def full(item: TokenLogprob) -> dict[str, Any]:
-        rivals = [one(piece, logprob) for _id, piece, logprob in item.top]
-        return one(item.piece, item.logprob) | ({"top_logprobs": rivals} if rivals else {})
-
-    return {"logprobs": [full(item) for item in found]} if found else {}
+# Loading.
 
 
 async def _load(
@@ -265,9 +164,12 @@ async def _load(
     else:
         stay = await ollama.stay(caller, model, body.keep_alive)
         await commands.load(redis, model.name, stay)
-        async with asyncio.timeout(_LOAD_SECONDS):
-            while not await _is_ready(model.name):
-                await asyncio.sleep(0.2)
+        try:
+            async with asyncio.timeout(_LOAD_SECONDS):
+                while not await _is_ready(model.name):
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise ModelUnavailable from None
     reason = "unload" if unload else "load"
     head = {"model": body.wanted, "created_at": ollama.now()}
     return http.answer(head | shape | {"done": True, "done_reason": reason})

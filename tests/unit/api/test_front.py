@@ -50,6 +50,7 @@ def ask(asked: dict[str, Any]) -> tuple[int, dict[bytes, bytes]]:
         ("/v1/models/", "/v1/models", True),
         ("//v1//chat/completions", "/v1/chat/completions", True),
         ("/api", "/api", True),
+        ("/chat/completions", "/v1/chat/completions", True),
         ("/v1/docs", "/v1/docs", False),
         ("/v1x", "/v1x", False),
         ("/", "", False),
