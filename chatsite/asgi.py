@@ -25,6 +25,7 @@ django_application = get_asgi_application()
 from chatsite.api import front  # noqa: E402
 from chatsite.api.handler import ApiHandler  # noqa: E402
 from chatsite.chat.consumer import ChatConsumer  # noqa: E402
+from chatsite.daphne import feed, refusal  # noqa: E402
 from models_admin.live.consumer import LiveConsumer  # noqa: E402
 
 api_application = front.with_origins(ApiHandler())
@@ -32,7 +33,9 @@ api_application = front.with_origins(ApiHandler())
 
 async def _http(scope: dict[str, Any], receive: Any, send: Any) -> None:
     tidied = front.tidy(scope)
-    if front.for_programs(tidied["path"]):
+    if feed.is_refused(scope):
+        await refusal.answer(scope, send)
+    elif front.for_programs(tidied["path"]):
         await api_application(tidied, receive, send)
     elif front.is_probe(scope):
         await front.answer_probe(scope, send)

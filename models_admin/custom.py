@@ -111,16 +111,23 @@ def create(name: str, text: str) -> ModelName:
 def make(name: str, file: modelfile.Modelfile) -> ModelName:
     """The same from a Modelfile that was read already."""
     written = names.normalise(name)
+    parent = catalogue.require(file.source)
+    made = described(file, parent)
+    return versions.point(written, parent, msgspec.to_builtins(made))
+
+
+def described(file: modelfile.Modelfile, parent: ModelName | None) -> Configuration:
+    """What the Modelfile adds to the weights; what it does not say is as in ``parent``, where
+    there is one. Raises as `make` does."""
     if file.adapter is not None:
         raise modelfile.BadModelfile(
             _("ADAPTER is not supported. Merge the adapter into the model and import the result.")
         )
-    parent = catalogue.require(file.source)
-    inherited = of(parent)
+    inherited = of(parent) if parent else Configuration()
     template = inherited.template if file.template is None else file.template
     go_template.as_jinja(template)
     made = Configuration(
-        parent=parent.name,
+        parent=parent.name if parent else "",
         parameters={**inherited.parameters, **file.parameters},
         system=inherited.system if file.system is None else file.system,
         template=template,
@@ -128,7 +135,7 @@ def make(name: str, file: modelfile.Modelfile) -> ModelName:
         licenses=file.licenses or inherited.licenses,
     )
     options.sampling(made.parameters)
-    return versions.point(written, parent, msgspec.to_builtins(made))
+    return made
 
 
 def as_modelfile(model: ModelName) -> str:

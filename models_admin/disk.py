@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
@@ -17,6 +19,7 @@ from models_admin.models import ModelVersion
 
 # What stays free on the disk after an import, for the database and logs on the same one.
 RESERVE = 256 << 20
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DiskFull(ChatsiteError):
@@ -24,6 +27,17 @@ class DiskFull(ChatsiteError):
     status = 507
     permanent = False
     message = _("There is not enough space on the disk of the data folder for this model.")
+
+
+@contextmanager
+def full_refused() -> Iterator[None]:
+    """Lets a write that finds the disk full, or a quota used up, raise `DiskFull`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull from error
+        raise
 
 
 def folder() -> Path:

@@ -8,7 +8,6 @@ one that nobody holds was left by a process that was killed, and `clean_partials
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -51,7 +50,7 @@ def import_file(
         raise versions.ImportRefused(str(_("%s is a symbolic link, which can't be moved.")) % path)
     clean_partials()
     try:
-        with _open_regular(path) as source:
+        with disk.full_refused(), _open_regular(path) as source:
             digest, size = _bring_in(source, path, move, progress or _silent)
             with disk.locked():
                 # Another process may have removed the file since, as its last name went.
@@ -64,8 +63,6 @@ def import_file(
             if move and path.absolute() != disk.path_of(digest):
                 path.unlink()
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise disk.DiskFull from error
         reason = _("%(path)s can't be imported: %(reason)s.")
         raise versions.ImportRefused(
             str(reason) % {"path": path, "reason": error.strerror or error}

@@ -31,10 +31,7 @@ class NotAllowed(ChatsiteError):
 class NotHere(ChatsiteError):
     code = "not_implemented"
     status = 501
-    message = _(
-        "This server does not take or give models this way. An administrator can import a file: "
-        "manage.py models import PATH --name NAME"
-    )
+    message = _("Models stay on this server: it offers no push.")
 
 
 class NoSuchModel(ChatsiteError):
@@ -114,6 +111,13 @@ def line(value: object) -> bytes:
 def failure(error: ChatsiteError) -> bytes:
     """The last line of a stream that failed."""
     return line({"error": str(error)})
+
+
+async def told(steps: AsyncIterator[dict[str, Any]], *, stream: bool) -> HttpResponseBase:
+    """How long work gets on: each step as a line, or the last one alone when it is done."""
+    if stream:
+        return await lines(steps)
+    return http.answer([step async for step in steps][-1])
 
 
 async def lines(objects: AsyncIterator[dict[str, Any]]) -> HttpResponseBase:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,11 +13,11 @@ from chatsite.accounts.keys import Caller
 from chatsite.api import http, ollama
 from chatsite.api import ollama_types as t
 from chatsite.api.http import BadField
-from chatsite.api.ollama import NoSuchModel, NotHere, endpoint
+from chatsite.api.ollama import NoSuchModel, endpoint
 from chatsite.chat.runtime import runtime
 from chatsite.errors import ModelMissing
 from chatsite.inference import status
-from models_admin import catalogue, custom, facts, modelfile, names, options, versions
+from models_admin import catalogue, custom, facts, names, options, versions
 from models_admin.models import ModelName
 
 # Of Ollama, whose interface this follows: clients compare it with what they need.
@@ -27,7 +26,6 @@ _VERSION = "0.12.0"
 _FOR_EVER = datetime(2318, 1, 1, tzinfo=UTC)
 _show = msgspec.json.Decoder(t.Show)
 _copy = msgspec.json.Decoder(t.Copy)
-_create = msgspec.json.Decoder(t.Create)
 
 
 @endpoint("models", "GET", "HEAD")
@@ -131,47 +129,6 @@ def _entry(model: ModelName) -> dict[str, Any]:
         },
         "capabilities": known.abilities if known else ["completion"],
     }
-
-
-@endpoint("models", "POST")
-async def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    body = http.body(request, _create)
-    if not body.wanted:
-        raise BadField("model is required")
-    if body.files or body.adapters or body.quantize:
-        raise NotHere
-    if not body.source:
-        raise BadField("neither 'from' or 'files' was specified")
-
-    def make() -> None:
-        ollama.may_change(caller, "add")
-        licenses = [body.license] if isinstance(body.license, str) else body.license or []
-        try:
-            custom.make(
-                body.wanted,
-                modelfile.Modelfile(
-                    source=body.source,
-                    parameters=modelfile.checked(body.parameters or {}),
-                    template=body.template,
-                    system=body.system,
-                    licenses=tuple(licenses),
-                    messages=tuple(
-                        (modelfile.role(m.role), m.content or "") for m in body.messages or ()
-                    ),
-                ),
-            )
-        except ModelMissing:
-            raise NoSuchModel(body.source) from None
-
-    async def steps() -> AsyncIterator[dict[str, Any]]:
-        await sync_to_async(make)()
-        yield {"status": "writing manifest"}
-        yield {"status": "success"}
-
-    if body.stream is not False:
-        return await ollama.lines(steps())
-    await sync_to_async(make)()
-    return http.answer({"status": "success"})
 
 
 @endpoint("models", "POST")

@@ -2,14 +2,21 @@
 
 from django.urls import path, re_path
 
-from chatsite.api import ollama, ollama_generate, ollama_models, ollama_pull
+from chatsite.api import (
+    ollama,
+    ollama_blobs,
+    ollama_create,
+    ollama_generate,
+    ollama_models,
+    ollama_pull,
+)
 
 urlpatterns = [
     path("version", ollama_models.version),
     path("tags", ollama_models.tags),
     path("ps", ollama_models.running),
     path("show", ollama_models.show),
-    path("create", ollama_models.create),
+    path("create", ollama_create.create),
     path("copy", ollama_models.copy),
     path("delete", ollama_models.delete),
     path("generate", ollama_generate.generate),
@@ -18,6 +25,6 @@ urlpatterns = [
     path("embeddings", ollama_generate.embeddings),
     path("pull", ollama_pull.pull),
     path("push", ollama_pull.push),
-    re_path("^blobs/sha256[:-](?P<digest>[0-9a-f]{64})$", ollama_pull.blob),
+    path("blobs/<str:digest>", ollama_blobs.blob),
     re_path("", ollama.nothing),
 ]

@@ -97,7 +97,7 @@ def _daphne(environment: Environment) -> ProcessSpec:
     return ProcessSpec(
         name="daphne",
         command=(
-            *(sys.executable, "-m", "daphne"),
+            *(sys.executable, "-m", "chatsite.daphne"),
             *("-b", environment.host, "-p", str(environment.port)),
             *("-v", "0", "--no-server-name"),
             # A day is daphne's default: then a page that stays open would reconnect for nothing.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 from django.utils.translation import gettext_lazy as _
 
 from chatsite.accounts.models import User
 from chatsite.engine.quantize import KINDS
-from models_admin import bundle, catalogue, inbox, names
+from models_admin import blobs, bundle, catalogue, custom, inbox, names
 from models_admin.jobs import importing, states
+from models_admin.modelfile import Modelfile
 from models_admin.models import Job, JobKind, ModelName
 from models_admin.quantize import QuantizeRefused
 from models_admin.sources import url
@@ -65,17 +67,45 @@ def import_upload(id: UUID, name: str, *, by: User) -> tuple[Job, bool]:
     )
 
 
-def quantize(source: str, kind: str, name: str, *, by: User | None = None) -> tuple[Job, bool]:
-    """``name`` becomes the model ``source`` with weights of ``kind`` (one of `KINDS`). Raises
-    `ModelMissing`, `BadModelName`, `QuantizeRefused` and `JobRefused`."""
+def quantize(
+    source: str, kind: str, name: str, *, file: Modelfile | None = None, by: User | None = None
+) -> tuple[Job, bool]:
+    """``name`` becomes the model ``source`` with weights of ``kind`` (one of `KINDS`), and what
+    ``file`` says in its configuration. Raises `ModelMissing`, `BadModelName`, `QuantizeRefused`
+    and `JobRefused`."""
     model = catalogue.require(source)
-    kind = kind.upper()
+    options: dict[str, Any] = {"kind": _kind(kind)}
+    if names.normalise(name).lower() == model.name.lower():
+        raise states.JobRefused(_("Give the new model another name."))
+    if file:
+        options["configuration"] = msgspec.to_builtins(custom.described(file, model))
+    return states.ask(JobKind.QUANTIZE, name, model.name, options=options, by=by)
+
+
+def create(
+    name: str, file: Modelfile, files: dict[str, str], kind: str = "", *, by: User | None = None
+) -> tuple[Job, bool]:
+    """``name`` becomes what ``file`` says, with the weights of ``files``: names, as their sender
+    has them, with digests of what was sent; quantized where a ``kind`` is given. Raises
+    `BadModelName`, `BlobMissing`, `BlobRefused`, `QuantizeRefused` and `JobRefused`, and as
+    `custom.described` does."""
+    for called, digest in files.items():
+        blobs.require_gguf(called, digest)
+    options = {
+        "files": list(files.values()),
+        "configuration": msgspec.to_builtins(custom.described(file, None)),
+        "kind": _kind(kind) if kind else "",
+    }
+    source = f"{importing.BLOB}{options['files'][0]}"
+    return states.ask(JobKind.IMPORT, name, source, options=options, by=by)
+
+
+def _kind(written: str) -> str:
+    kind = written.upper()
     if kind not in KINDS:
         reason = _("There is no quantization %(kind)r here. Choose one of: %(kinds)s.")
         raise QuantizeRefused(str(reason) % {"kind": kind, "kinds": ", ".join(KINDS)})
-    if names.normalise(name).lower() == model.name.lower():
-        raise states.JobRefused(_("Give the new model another name."))
-    return states.ask(JobKind.QUANTIZE, name, model.name, options={"kind": kind}, by=by)
+    return kind
 
 
 def export(wanted: list[str], *, by: User | None = None) -> tuple[Job, bool]:

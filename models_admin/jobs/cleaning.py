@@ -8,7 +8,7 @@ from typing import Final
 from django.db.models import Q
 from django.utils import timezone
 
-from models_admin import inbox, partial
+from models_admin import blobs, inbox, partial
 from models_admin.models import Job, JobState
 
 # A failed job may be tried again in this time without fetching anew what had arrived.
@@ -23,6 +23,6 @@ def clean() -> list[str]:
     )
     kept: set[str] = set()
     for source, options in owners.values_list("source", "options"):
-        kept.update(options.get("digests", ()))
+        kept.update(options.get("digests", ()), options.get("files", ()))
         kept.add(source.rpartition(":")[2])  # an upload is called by its job's source
-    return partial.clean(kept) + inbox.clean(kept)
+    return partial.clean(kept) + inbox.clean(kept) + blobs.clean(kept)

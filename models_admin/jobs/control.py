@@ -53,6 +53,11 @@ class Control:
         """Bytes of this stage; cheap, from any thread."""
         self._done, self._total = done, total
 
+    def tell_or_leave(self, done: int, total: int) -> None:
+        """`tell` for work that ends by raising: `Leaving` where it shall."""
+        self.leave_if_asked()
+        self.tell(done, total)
+
     def at(self, stage: str) -> None:
         """A new stage begins: one of `live.snapshot.STAGES`."""
         self.stage = stage

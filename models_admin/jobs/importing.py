@@ -1,6 +1,7 @@
 """The work of an import and of an export: files that come from and go to this server's disk.
 
-An import's source is ``file:<name>`` in the inbox or ``upload:<id>``.
+An import's source is ``file:<name>`` in the inbox, ``upload:<id>``, or ``blob:<digest>``, which
+`creating` sees to.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from models_admin import bundle, disk, inbox, store, versions
+from models_admin.jobs import creating
 from models_admin.jobs.control import Control
 from models_admin.models import Job, ModelName
 
 UPLOAD: Final = "upload:"
 FILE: Final = "file:"
+BLOB: Final = "blob:"
 
 
 def work(job: Job, control: Control) -> None:
+    if job.source.startswith(BLOB):
+        creating.work(job, control)
+        return
     uploaded = job.source.startswith(UPLOAD)
     id = UUID(job.source.removeprefix(UPLOAD)) if uploaded else None
     path = inbox.path_of(id) if id else inbox.find(job.source.removeprefix(FILE))
@@ -40,7 +46,7 @@ def export(job: Job, control: Control) -> None:
     models = list(ModelName.objects.filter(name__in=names).select_related("version"))
     control.at("writing")
     path = folder() / f"models-{timezone.now():%Y%m%d-%H%M%S}-{job.pk.hex[:8]}.tar"
-    bundle.write(path, models, _stoppable(control))
+    bundle.write(path, models, control.tell_or_leave)
     control.say("exported", path=path.name)
 
 
@@ -54,7 +60,7 @@ def folder() -> Path:
 def _take_file(job: Job, path: Path, control: Control, *, move: bool) -> None:
     control.test(path)
     control.at("reading")
-    model = store.import_file(path, job.target, move=move, progress=_stoppable(control))
+    model = store.import_file(path, job.target, move=move, progress=control.tell_or_leave)
     control.say("verified", digest=str(model.version))
     control.say("installed", name=model.name)
 
@@ -81,12 +87,4 @@ def _take_bundle(path: Path, control: Control) -> None:
             control.say("present")
             install(None, here.stat().st_size)
         else:
-            bundle.take_weights(path, named.digest, _stoppable(control), install)
-
-
-def _stoppable(control: Control) -> store.Progress:
-    def tell(done: int, total: int) -> None:
-        control.leave_if_asked()
-        control.tell(done, total)
-
-    return tell
+            bundle.take_weights(path, named.digest, control.tell_or_leave, install)

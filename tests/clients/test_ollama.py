@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import ollama
 import pytest
 
 from chatsite.api import ollama_context
+from tests.support.gguf import split_gguf
 from tests.support.stack import MODEL, Stack, wait_until
 
 
@@ -195,6 +198,64 @@ def test_the_life_of_a_custom_model(client: ollama.Client) -> None:
     assert [m.model for m in client.list().models] == [MODEL]
 
 
+def test_a_model_of_files_that_were_sent(
+    client: ollama.Client, scripted_stack: Stack, key: str, tmp_path: Path
+) -> None:
+    content = split_gguf([("a", b"\1" * 64)])
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(content)
+    digest = client.create_blob(file)
+
+    async def again() -> str:
+        headers = {"Authorization": f"Bearer {key}"}
+        async with ollama.AsyncClient(scripted_stack.url, headers=headers) as sender:
+            return await sender.create_blob(file)
+
+    assert asyncio.run(again()) == digest
+    told = list(client.create("sent", files={"tiny.gguf": digest}, system="Arr.", stream=True))
+    assert [step.status for step in told if step.status][-2:] == ["writing manifest", "success"]
+    shown = client.show("sent")
+    assert "Arr." in (shown.modelfile or "")
+    assert digest == f"sha256:{next(m.digest for m in client.list().models)}"
+    client.delete("sent")
+    file.write_bytes(content[:-16])
+    cut = client.create_blob(file)
+    with pytest.raises(ollama.ResponseError, match="cut off"):
+        client.create("sent", files={"tiny.gguf": cut})
+
+
+def test_bodies_of_any_size_take_little_memory(http: httpx.Client, scripted_stack: Stack) -> None:
+    block, count = bytes(1 << 16), 2000
+
+    def body(blocks: int = count) -> Iterator[bytes]:
+        """Without a length, as the official client sends files."""
+        return (block for _ in range(blocks))
+
+    digest = hashlib.sha256(block * count).hexdigest()
+    (server,) = scripted_stack.find("daphne")
+    before = server.memory_info().rss
+    address = f"/api/blobs/sha256:{digest}"
+    assert http.head(address).status_code == 404
+    assert http.post(address, content=body()).status_code == 201
+    assert http.head(address).status_code == 200
+    assert http.post(address, content=body()).status_code == 200
+    # What is no upload has a limit, and the connection goes on behind it.
+    for path in ("/api/chat", "/v1/chat/completions", "/chat/attachments/"):
+        assert http.post(path, content=body(600)).status_code == 413, path
+    stranger = httpx.post(f"{scripted_stack.url}{address}", content=body(900))
+    assert stranger.status_code == 401
+    wrong = f"/api/blobs/sha256:{'1' * 64}"
+    refused = http.post(wrong, content=body(10))
+    assert (refused.status_code, list(refused.json())) == (400, ["error"])
+    with pytest.raises(ZeroDivisionError):
+        http.post(wrong, content=(block[: 1 // (300 - i)] for i in range(400)))
+    assert http.head(wrong).status_code == 404
+    assert http.head("/api/blobs/sha256:1").status_code == 400
+    assert server.memory_info().rss - before < 64 << 20
+    models = scripted_stack.data_dir / "models"
+    wait_until(lambda: not list(models.glob("*.part")), "nothing to be left")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "error"),
     [
@@ -204,7 +265,12 @@ def test_the_life_of_a_custom_model(client: ollama.Client) -> None:
         ("show", {}, 400, "model is required"),
         ("generate", {"prompt": "x"}, 404, "model '' not found"),
         ("create", {"model": "x"}, 400, "neither 'from' or 'files' was specified"),
-        ("push", {"model": "x"}, 501, "manage.py models import"),
+        ("push", {}, 400, "model is required"),
+        ("create", {"model": "x", "from": MODEL, "adapters": {"a": "b"}}, 400, "ADAPTER"),
+        ("create", {"model": "x", "from": MODEL, "system": "a\0b"}, 400, "NUL"),
+        ("create", {"model": "x", "files": {"a": "sha256:1"}}, 400, "invalid digest format"),
+        ("create", {"model": "x", "files": {"a": f"sha256:{'1' * 64}"}}, 400, "is not here"),
+        ("push", {"model": "x"}, 501, "no push"),
         ("generate", {"model": MODEL, "prompt": "x", "format": 3}, 400, "invalid format"),
         ("generate", {"model": MODEL, "prompt": "x", "keep_alive": "5"}, 400, "invalid duration"),
         (

@@ -50,7 +50,7 @@ def test_daphne_takes_the_longest_message_and_no_more(environment: Environment) 
 def test_each_is_recognisable_in_ps(environment: Environment) -> None:
     lines = {name: " ".join(spec.command) for name, spec in specs(environment).items()}
     assert "redis-server" in lines["redis"]
-    assert " -m daphne " in lines["daphne"]
+    assert " -m chatsite.daphne " in lines["daphne"]
     assert " -m celery " in lines["celery"]
     assert lines["inference"].endswith("manage.py inference")
 

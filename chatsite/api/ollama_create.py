@@ -1,0 +1,111 @@
+"""Ollama's `/api/create`: a model of one that is here, or of files that were sent before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponseBase
+
+from chatsite.accounts.keys import Caller
+from chatsite.api import http, ollama, ollama_jobs
+from chatsite.api import ollama_types as t
+from chatsite.api.http import BadField
+from chatsite.api.ollama import NoSuchModel, endpoint
+from chatsite.api.ollama_blobs import parse_digest
+from chatsite.errors import ModelMissing
+from models_admin import catalogue, custom, modelfile
+from models_admin.jobs import asking
+from models_admin.models import Job
+
+_create = msgspec.json.Decoder(t.Create)
+
+
+class CreateFailed(ollama_jobs.JobFailed):
+    code = "create_failed"
+    status = 400
+
+
+@endpoint("models", "POST")
+async def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    body = http.body(request, _create)
+    if not body.wanted:
+        raise BadField("model is required")
+    if not body.source and not body.files:
+        raise BadField("neither 'from' or 'files' was specified")
+    job = await sync_to_async(_begin)(body, caller)
+    return await ollama.told(_steps(body, job), stream=body.stream is not False)
+
+
+def _begin(body: t.Create, caller: Caller) -> Job | None:
+    """The job that makes it; None when it is made, which takes no time where the weights stay as
+    they are."""
+    ollama.may_change(caller, "add")
+    file = _modelfile(body)
+    kind = body.quantize or ""
+    try:
+        if not body.source:
+            files = {name: parse_digest(digest) for name, digest in (body.files or {}).items()}
+            return asking.create(body.wanted, file, files, kind, by=caller.user)[0]
+        if kind:
+            return asking.quantize(body.source, kind, body.wanted, file=file, by=caller.user)[0]
+        custom.make(body.wanted, file)
+    except ModelMissing:
+        raise NoSuchModel(body.source) from None
+    return None
+
+
+def _modelfile(body: t.Create) -> modelfile.Modelfile:
+    licenses = [body.license] if isinstance(body.license, str) else body.license or []
+    file = modelfile.Modelfile(
+        source=body.source,
+        parameters=modelfile.checked(body.parameters or {}),
+        template=body.template,
+        system=body.system,
+        adapter=next(iter(body.adapters.values())) if body.adapters else None,
+        licenses=tuple(licenses),
+        messages=tuple((modelfile.role(m.role), m.content or "") for m in body.messages or ()),
+    )
+    if b"\\u0000" in msgspec.json.encode(file):
+        raise BadField("a NUL character can't be kept")
+    return file
+
+
+async def _steps(body: t.Create, job: Job | None) -> AsyncIterator[dict[str, Any]]:
+    """Raises `CreateFailed`."""
+    if job is None:
+        yield {"status": "using existing layer"}
+    else:
+        yield {"status": "parsing GGUF" if body.files else "using existing layer"}
+        async for step in _followed(job):
+            yield step
+        model = await sync_to_async(catalogue.installed)(body.wanted)
+        if model:
+            yield {"status": f"creating new layer sha256:{model.version_id}"}
+    for status in ("writing manifest", "success"):
+        yield {"status": status}
+
+
+async def _followed(job: Job) -> AsyncIterator[dict[str, Any]]:
+    told: dict[str, Any] = {}
+    now: dict[str, Any]
+    async for found in ollama_jobs.follow(job, CreateFailed):
+        if found is None:
+            continue
+        if found.stage == "quantizing":
+            now = {
+                "status": f"quantizing model to {job.options['kind']}",
+                "digest": "0" * 19,
+                "total": found.total,
+                "completed": found.done,
+            }
+        else:
+            now = {"status": _STAGES.get(found.stage, "")}
+        if now != told and now["status"]:
+            told = now
+            yield now
+
+
+_STAGES = {"writing": "merging parts", "testing": "verifying model"}

@@ -1,0 +1,11 @@
+"""``python -m chatsite.daphne`` takes the arguments of ``daphne``."""
+
+# Before anything else: it chooses Twisted's event loop.
+import daphne.server  # isort: skip
+from daphne.cli import CommandLineInterface
+
+from chatsite.daphne.server import Factory, Server
+
+daphne.server.HTTPFactory = Factory
+CommandLineInterface.server_class = Server
+CommandLineInterface.entrypoint()
