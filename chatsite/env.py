@@ -82,6 +82,11 @@ class Environment(BaseSettings):
         "You are a helpful assistant. Give short, clear and correct answers.",
         description="What every conversation begins with, unseen; empty for the model's own.",
     )
+    titles: bool = Field(
+        True,
+        description="Let the model that answered name the conversation, once it has time; models "
+        "under 0.4 billion parameters are not asked.",
+    )
     slots: int = Field(8, ge=1, le=256, description="Answers written at once per model.")
     context: int = Field(
         4096,

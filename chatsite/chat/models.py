@@ -59,7 +59,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
 class Conversation(models.Model):
     """What is deleted counts as missing at once, and is purged an hour later (`tasks.py`).
-    ``head`` is the leaf of the branch that the owner looked at last; none before any message.
+    ``untitled``: the title is but the beginning of its first message, and a model may give a better
+    one. ``head`` is the leaf of the branch that the owner looked at last; none before any message.
     ``keep_latest``: what does not fit the model's context is left out, oldest turns first, in
     place of an error."""
 
@@ -68,6 +69,7 @@ class Conversation(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="conversations"
     )
     title = models.CharField(_("title"), max_length=200, blank=True)
+    untitled = models.BooleanField(default=False)
     head = models.ForeignKey(
         "Message", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -154,6 +156,7 @@ OPEN_STATES = (GenerationState.QUEUED, GenerationState.RUNNING)
 class Via(models.TextChoices):
     CHAT = "chat", _("chat")
     API = "api", _("API")
+    TITLE = "title", _("title of a conversation")
 
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
@@ -174,7 +177,8 @@ class Generation(models.Model):
     ``prefill``, ``decode``, ``ttft``, ``total``, and ``reasoning`` where the answer has some.
     ``syntax`` is how its text marks that (`OutputSyntax`). ``request_id`` is the browser's: the
     same one sent twice (the answer to the first was lost) makes one answer.
-    A request of a program (``via`` API) has no message: nothing that it says or gets is kept.
+    A request of a program (``via`` API) has no message: nothing that it says or gets is kept. Nor
+    has the making of a title (``via`` TITLE), which is saved when it is over.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -184,7 +188,7 @@ class Generation(models.Model):
     message = models.OneToOneField(
         Message, on_delete=models.CASCADE, null=True, blank=True, related_name="generation"
     )
-    via = models.CharField(_("through"), max_length=4, choices=Via.choices, default=Via.CHAT)
+    via = models.CharField(_("through"), max_length=8, choices=Via.choices, default=Via.CHAT)
     api_key = models.ForeignKey(
         "accounts.ApiKey",
         on_delete=models.SET_NULL,

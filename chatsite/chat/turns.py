@@ -13,10 +13,9 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import prefetch_related_objects
 from django.utils import timezone
-from django.utils.text import Truncator
 
 from chatsite.accounts.models import User
-from chatsite.chat import prompt
+from chatsite.chat import prompt, titles
 from chatsite.chat.assistants import store as assistants
 from chatsite.chat.attachments import store
 from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
@@ -27,7 +26,8 @@ from chatsite.errors import Busy, EmptyMessage, MessageTooLong, NotFound, Nothin
 from chatsite.search import index
 from models_admin import catalogue, custom
 
-_TITLE_CHARS = 60
+# A title that could not be made after so many questions is not worth more trials.
+_TITLE_TRIALS = 3
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ def send(user: User, command: Send) -> Turn:
     content = _checked(command.content, may_be_empty=bool(attachments))
     with transaction.atomic():
         if command.conversation is None:
-            title = title_from(content) or attachments[0].name
-            conversation = Conversation.objects.create(owner=user, title=title[:200])
+            title = titles.first_line(content) or attachments[0].name
+            conversation = Conversation.objects.create(
+                owner=user, title=title[:200], untitled=titles.pays(content)
+            )
             index.put_title(conversation)
             parent = None
         else:
@@ -170,9 +172,12 @@ def job(turn: Turn) -> Job:
     """What the queue carries for this turn."""
     if turn.answer.parent is None:
         raise ValueError("an answer has a question")
+    said = prompt.build(turn.answer.parent)
+    early = sum(message.role == "user" for message in said) <= _TITLE_TRIALS
+    untitled = turn.conversation.untitled and settings.ENV.titles and early
     request = custom.apply(
         custom.configuration(turn.generation.model),
-        prompt.build(turn.answer.parent),
+        said,
         turn.generation.params,
         system=settings.ENV.system_prompt,
         prompt=PromptOptions(overflow="keep_latest" if turn.conversation.keep_latest else "error"),
@@ -187,12 +192,8 @@ def job(turn: Turn) -> Job:
         params=request.params,
         options=request.options,
         written=turn.answer.content,
+        untitled=str(turn.conversation.pk) if untitled else "",
     )
-
-
-def title_from(content: str) -> str:
-    """The beginning of a conversation's first message, in one line."""
-    return Truncator(" ".join(content.split())).chars(_TITLE_CHARS)
 
 
 def _checked(content: str, *, may_be_empty: bool = False) -> str:

@@ -164,8 +164,8 @@ def _change(user: User, id: uuid.UUID, changes: Changes) -> dict[str, Any]:
         title = " ".join(changes.title.replace("\x00", "").split())
         if not title:
             raise BadRequest
-        found.title = title
-        changed.append("title")
+        found.title, found.untitled = title, False
+        changed += ["title", "untitled"]
     if changes.head is not None:
         if not Message.objects.filter(pk=changes.head, conversation=found).exists():
             raise NotFound

@@ -19,7 +19,8 @@ class Job(msgspec.Struct, frozen=True):
     ``model`` the name as people see it; ``queued_at`` in seconds since the epoch. With ``embed``
     vectors are wanted, and nothing but its inputs counts. ``written`` is the text of an answer that
     is continued. ``keep_alive`` seconds the model stays afterwards, for ever if negative; None for
-    its own. MessagePack in the hash ``job:<id>``."""
+    its own. ``untitled`` is the conversation that wants a title afterwards, if one does.
+    MessagePack in the hash ``job:<id>``."""
 
     id: str
     owner: str
@@ -32,3 +33,4 @@ class Job(msgspec.Struct, frozen=True):
     embed: Embed | None = None
     written: str = ""
     keep_alive: float | None = None
+    untitled: str = ""

@@ -8,7 +8,8 @@ owner's first prompt before anybody's second, then the shortest remaining prompt
 
 Ageing: every prompt token that others prefill while a sequence waits counts against its own
 length, and who has been passed by as many tokens as it has itself is next. So a prompt of n
-tokens is overtaken by about n tokens, whatever comes, and none starves.
+tokens is overtaken by about n tokens, whatever comes, and none starves; but background work never
+goes before anybody.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
+
+from chatsite.engine.messages import BACKGROUND
 
 # Smaller chunks cost more than a tenth of the prefill speed. The least that a step prefills.
 MIN_CHUNK = 16
@@ -171,7 +174,7 @@ class Scheduler:
         turns: Counter[str] = Counter()
         order: dict[str, tuple[int, ...]] = {}
         for work in waiting:
-            overdue = work.passed >= work.pending
+            overdue = work.passed >= work.pending and work.priority < BACKGROUND
             turn = turns[work.owner]
             turns[work.owner] += 1
             left = work.pending - work.passed

@@ -6,6 +6,7 @@ text shows in the answer. The answer to a conversation is the last user message,
 
 ``@tokens N``      N words: ``w1 w2 … wN``, one token each, instead of the echo
 ``@say TEXT``      TEXT (the rest of the message), instead of the echo
+``@next TEXT``     the next message is taken for TEXT (the rest of this one), whatever it says
 ``@delay-ms N``    each token of this sequence takes N ms at least, guessed ones too
 ``@crash N``       the process aborts (SIGABRT) instead of giving token N + 1 of each attempt
 ``@crash-once N``  the same, but only in an attempt that does not go on from earlier text
@@ -213,7 +214,7 @@ class ScriptedBackend:
             max_rows=max(512, 2 * load.slots),
             can_cut=can_cut,
             architecture="scripted",
-            parameters=1,
+            parameters=1_000_000_000,
             generates="embeds" not in directives,
         )
         self.vocabulary = ScriptedVocabulary()
@@ -279,12 +280,15 @@ class ScriptedBackend:
         starts = [at for at, token in enumerate(tokens) if token == _START]
         header = self.vocabulary.tokenize("assistant\n", special=False)
         start = starts[-1] + 1 + len(header) if starts else 0
-        message = ""
+        said: list[str] = []
         for at, until in zip(reversed(starts[:-1]), reversed(starts), strict=False):
             text = self.vocabulary.text(tokens[at + 1 : until])
             if text.startswith("user\n"):
-                message = text.removeprefix("user\n").rstrip("\n")
-                break
+                said.append(text.removeprefix("user\n").rstrip("\n"))
+                if len(said) == 2:
+                    break
+        last, before_last = (*said, "", "")[:2]
+        message = before_last.partition("@next ")[2] or last.partition("@next ")[0]
         message, directives = _directives(message)
         before, say, after = message.partition("@say ")
         answer = after if say else before.strip() or "ok"

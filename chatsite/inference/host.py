@@ -23,7 +23,7 @@ from chatsite.dispatch import outcome as outcomes
 from chatsite.dispatch.outcome import Outcome
 from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, UnreadableJob, host_hints
 from chatsite.errors import ChatsiteError, EngineFailed, ModelUnavailable
-from chatsite.inference import status
+from chatsite.inference import status, titling
 from chatsite.inference.budget import Budget, fits_elsewhere
 from chatsite.inference.effects import Effects
 from chatsite.inference.measuring import Desk
@@ -84,6 +84,7 @@ class Host:
         )
         self.placement = Placement(resolve, effects, keep_loaded, budget.room)
         self._desk = Desk(id, redis, self.placement)
+        self._titler = titling.Titler(self.placement)
 
     # Life.
 
@@ -96,7 +97,8 @@ class Host:
             # goes on without, say, its heartbeat.
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._publisher.run(), name="publish")
-                for step in (self._listen, self._beat, self._tell, self._serve, self._desk.serve):
+                steps = (self._listen, self._beat, self._tell, self._serve)
+                for step in (*steps, self._desk.serve, self._titler.serve):
                     group.create_task(self._forever(step), name=step.__name__)
         finally:
             self._draining = True
@@ -263,6 +265,7 @@ class Host:
                         await self._publisher.vectors(running.writer, running.vectors)
                         running.vectors = None
                     await outcomes.conclude(self._queue, self._publisher, running.writer, outcome)
+                    self._titler.answered(running, outcome)
                     return
                 except FencedOff:
                     log.warning("generation %s: a later attempt has it", id)

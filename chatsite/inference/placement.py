@@ -120,6 +120,18 @@ class Placement:
     def loaded(self, digest: str) -> ModelRunner | None:
         return self._runners.get(digest)
 
+    def free(self, name: str) -> ModelRunner | None:
+        """The runner of a loaded model that has a slot to spare and that nobody waits for."""
+        known = self._names.get(name)
+        runner = self._runners.get(known[0].digest) if known else None
+        waited_for = known is not None and known[0].digest in self._in_line
+        return runner if runner and runner.free_slots > 0 and not waited_for else None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is written here."""
+        return all(runner.idle for runner in self._runners.values())
+
     @property
     def committed(self) -> int:
         """Bytes that are promised to models and their caches."""

@@ -20,6 +20,7 @@ from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.engine.frames import FrameTooLarge
 from chatsite.errors import ContextOverflow, RequestRefused
+from chatsite.inference.asides import Aside, Asides
 from chatsite.inference.effects import Effects
 from chatsite.inference.expect import Occupancy
 from chatsite.inference.questions import Questions
@@ -70,6 +71,7 @@ class ModelRunner:
     # A job that was there when a child died, twice, waits to be computed alone.
     suspect_waits: bool = False
     _questions: Questions = field(default_factory=Questions)
+    _asides: Asides = field(default_factory=Asides)
     _client: EngineClient | None = None
     _task: asyncio.Task[None] | None = None
     _deaths: int = 0
@@ -148,6 +150,8 @@ class ModelRunner:
         job = running.lease.job
         self.running[job.id] = running
         self.last_used = time.monotonic()
+        if self.free_slots <= 0:
+            await self._asides.give_way(self._send)
         try:
             await self._send(running.frame())
         except FrameTooLarge as error:
@@ -165,6 +169,10 @@ class ModelRunner:
         with suppress(FrameTooLarge):
             return await self._questions.ask(measure, self._send) if self.state == "ready" else None
         return None
+
+    async def aside(self, request: m.Generate, seconds: float) -> Aside | None:
+        """What the child writes beside its jobs, on a slot that none of them needs."""
+        return await self._asides.write(request, self._send, seconds)
 
     async def _send(self, frame: m.ToChild) -> None:
         # To a child that has just died nothing need be said: `_live` gives its jobs back.
@@ -273,12 +281,13 @@ class ModelRunner:
             return await client.wait()
         finally:
             self._client = None
+            self._asides.lose()
             await client.stop()
 
     # Frames.
 
     def _handle(self, frame: m.ToHost) -> None:
-        if self._questions.take(frame):
+        if self._questions.take(frame) or self._asides.take(frame):
             return
         match frame:
             case m.Step(deltas):

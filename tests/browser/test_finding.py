@@ -69,6 +69,19 @@ def options(page: Page, title: str, action: str) -> None:
     page.get_by_role("menuitem", name=action, exact=True).click()
 
 
+def test_the_model_names_a_conversation_in_every_tab(page: Page) -> None:
+    ask(page, "Tell me how the names of computers are found @next @say How Names Are Resolved")
+    done(page)
+    other = page.context.new_page()
+    other.goto(page.url)
+    for tab in (page, other):
+        expect(tab).to_have_title(re.compile("^How Names Are Resolved"), timeout=15_000)
+        current = tab.locator("#conversations [aria-current=page]")
+        expect(current).to_have_text("How Names Are Resolved")
+    page.reload()
+    expect(page.get_by_role("heading", name="How Names Are Resolved")).to_be_visible()
+
+
 def test_folders_pins_archive_and_the_way_back(page: Page) -> None:
     for title in ("about apples", "about pears", "about plums"):
         page.goto("/")

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 
 from chatsite.accounts.models import User
-from chatsite.chat import history, prompt, serialize, turns
+from chatsite.chat import history, prompt, serialize, titles, turns
 from chatsite.chat.models import Conversation, Generation, GenerationState, Message
 from chatsite.chat.protocol import Continue, Edit, Regenerate, Send
 from chatsite.engine.messages import ChatMessage, SamplingParams
@@ -69,7 +69,7 @@ def test_a_custom_model_brings_its_own_prompt_and_parameters(alice: User, model:
 
 
 def test_a_long_title_ends_at_sixty_characters() -> None:
-    assert len(turns.title_from("word " * 50)) == 60
+    assert len(titles.first_line("word " * 50)) == 60
 
 
 def test_the_prompt_is_the_branch(alice: User, model: str) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from chatsite.engine.messages import BACKGROUND
 from chatsite.engine.scheduler import MIN_CHUNK, Part, Scheduler
 from chatsite.engine.speed import SpeedMeter
 
@@ -154,6 +155,19 @@ def test_a_sequence_with_drafts_has_an_output_for_each_token():
     scheduler.sampled("a")
     scheduler.draft("a", 3)
     assert scheduler.plan(Fixed()) == (Part("a", 0, 4, 4),)
+
+
+def test_background_work_is_last_however_long_it_waits():
+    scheduler = make(max_rows=16, target=16)
+    scheduler.enqueue("title", priority=BACKGROUND)
+    scheduler.start("title", 0, 10)
+    for slot in range(1, 8):
+        scheduler.enqueue(f"chat{slot}")
+        scheduler.start(f"chat{slot}", slot, 16)
+        assert "title" not in counts(scheduler.plan(Fixed(each=0)))
+        scheduler.computed(scheduler.plan(Fixed(each=0)))
+        scheduler.remove(f"chat{slot}")
+    assert counts(scheduler.plan(Fixed(each=0))) == {"title": 10}
 
 
 class TestSpeedMeter:
