@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -210,19 +210,25 @@ def answer(value: object, position: int | None = None) -> HttpResponse:
     return _guarded(response)
 
 
-async def stream(
-    chunks: AsyncIterator[bytes], content_type: str, position: int | None = None
-) -> StreamingHttpResponse:
-    """The first chunk is made before the answer begins: until then what goes wrong is an
-    ordinary refusal with its status."""
-    first = await anext(chunks)
+class Stream(StreamingHttpResponse):
+    """``first`` and then ``rest`` of the body, which `handler.ApiHandler` sends as they come."""
 
-    async def all_chunks() -> AsyncIterator[bytes]:
-        yield first
-        async for chunk in chunks:
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], content_type: str) -> None:
+        super().__init__(self._all(), content_type=content_type)
+        self.first, self.rest = first, rest
+
+    async def _all(self) -> AsyncIterator[bytes]:
+        yield self.first
+        async for chunk in self.rest:
             yield chunk
 
-    response = StreamingHttpResponse(all_chunks(), content_type=content_type)
+
+async def stream(
+    chunks: AsyncGenerator[bytes], content_type: str, position: int | None = None
+) -> Stream:
+    """The first chunk is made before the answer begins: until then what goes wrong is an
+    ordinary refusal with its status."""
+    response = Stream(await anext(chunks), chunks, content_type)
     if position is not None:
         response["X-Queue-Position"] = str(position)
     response["X-Accel-Buffering"] = "no"

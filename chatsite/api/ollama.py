@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -123,7 +123,7 @@ async def told(steps: AsyncIterator[dict[str, Any]], *, stream: bool) -> HttpRes
 async def lines(objects: AsyncIterator[dict[str, Any]]) -> HttpResponseBase:
     """One JSON object a line. What goes wrong before the first is an ordinary refusal."""
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes]:
         sent = False
         try:
             async for object in objects:

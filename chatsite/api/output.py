@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from chatsite.api.many import Answers
 from chatsite.api.requests import Answer, Piece
 from chatsite.engine.messages import TokenLogprob, ToolCall
@@ -15,8 +17,7 @@ from chatsite.engine.output import Call, Content, Event, OutputParser, Reasoning
 from chatsite.stream.messages import End
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """What one piece of text adds; any of it may be empty."""
 
     reasoning: str = ""

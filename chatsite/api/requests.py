@@ -36,17 +36,13 @@ from chatsite.stream.hub import Feed, Place
 from chatsite.stream.messages import End, Vectors
 from models_admin import catalogue, custom
 
-# Without news for so long an answer yields None, so that its reader can send a sign of life.
-IDLE_SECONDS = 2.0
-
 DEFAULT_PARAMS: Final = SamplingParams()
 DEFAULT_OPTIONS: Final = PromptOptions()
 
 _stops: set[asyncio.Task[None]] = set()
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """New text, with the log probabilities of its tokens if they were asked for."""
 
     text: str
@@ -59,8 +55,8 @@ Event = Place | Piece | Vectors | End | None
 @dataclass
 class Answer:
     """One answer in the making. Iterate it once: it yields the `Place` in line as it changes,
-    each `Piece` of text, the `Vectors` of an embedding request, None after `IDLE_SECONDS`
-    without news, and the `End` last.
+    each `Piece` of text, the `Vectors` of an embedding request, None now and then while there is
+    no news, so that its reader can send a sign of life, and the `End` last.
 
     ``id`` is the generation's; ``model`` the name as it is in the catalogue, ``digest`` of its
     file; ``ahead`` the jobs before this one when it was accepted; ``created`` in seconds since
@@ -83,7 +79,7 @@ class Answer:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Raises `InvalidKey` when the caller's key is revoked meanwhile."""
-        feed, cursor, seen, place = self.feed, 0, 0, None
+        feed, cursor, seen, place, woken = self.feed, 0, 0, None, False
         while True:
             if self.caller.ended:
                 raise InvalidKey
@@ -103,18 +99,13 @@ class Answer:
                 self.ended = True
                 yield feed.end
                 return
-            elif not await _changed(change):
-                yield None
-
-
-async def _changed(change: asyncio.Event) -> bool:
-    """Waits for news; False when none comes within `IDLE_SECONDS`."""
-    try:
-        async with asyncio.timeout(IDLE_SECONDS):
-            await change.wait()
-    except TimeoutError:
-        return False
-    return True
+            else:
+                if woken:
+                    yield None
+                await change.wait()
+                woken = True
+                continue
+            woken = False
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -71,7 +71,7 @@ async def stream(
     return await http.stream(chunks, worded.content_type, answers.position)
 
 
-async def _chunks(form: Form, answers: Answers, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+async def _chunks(form: Form, answers: Answers, stack: AsyncExitStack) -> AsyncGenerator[bytes]:
     async with stack:
         held, sent, signs = form.begin(), False, _Signs()
         try:

@@ -16,8 +16,9 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from chatsite.engine import call_json
 from chatsite.engine.detokenize import overlap
@@ -42,18 +43,15 @@ _FOREIGN = ("<function=", "tool_calls_begin", "tool▁calls▁begin", "<|tool_ca
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Reasoning:
+class Reasoning(msgspec.Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A whole call, under an id that no other has."""
 
     call: ToolCall
@@ -99,18 +97,23 @@ class OutputParser:
         return self._run(last=True)
 
     def _run(self, *, last: bool) -> list[Event]:
-        steps = {
-            "start": self._start,
-            "reasoning": self._reasoning,
-            "content": self._content,
-            "call": self._call,
-        }
-        while self._held and steps[self._state](last):
+        while self._held and self._step(last):
             pass
         events, self._events = self._events, []
         return events
 
     # States: each returns whether another one has to look at what is held.
+
+    def _step(self, last: bool) -> bool:
+        match self._state:
+            case "start":
+                return self._start(last)
+            case "reasoning":
+                return self._reasoning(last)
+            case "content":
+                return self._content(last)
+            case "call":
+                return self._call(last)
 
     def _start(self, last: bool) -> bool:
         opener, text = self._syntax.think_open, self._held.lstrip()

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from chatsite.engine.messages import PLAIN, OutputSyntax, TokenLogprob
 from chatsite.stream.messages import End, Fence, Text, Vectors
 from chatsite.stream.publish import decode_entry, stream_key
+from chatsite.stream.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 _BLOCK_MS = 4000
 _WAITING_SECONDS = 0.5
 _RETRY_SECONDS = 0.3
+# Readers are woken after so long without news, so that none of them needs a clock of its own.
+QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,7 @@ class Place:
     seconds: int | None = None
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """Text of the entries ``start + 1`` to ``end``."""
 
     start: int
@@ -65,6 +68,7 @@ class Feed:
     place: Place | None = None
     last_id: bytes = b"0-0"
     followers: int = 0
+    notified: float = field(default_factory=time.monotonic)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def read(self, cursor: int) -> Range | None:
@@ -77,10 +81,12 @@ class Feed:
         return Range(cursor, len(self.texts), "".join(self.texts[cursor:]))
 
     def next_change(self) -> asyncio.Event:
-        """Set when something is new. Take it before reading, so that nothing is missed."""
+        """Set when something is new, or nothing has been for `QUIET_SECONDS`. Take it before
+        reading, so that nothing is missed."""
         return self._changed
 
     def _notify(self) -> None:
+        self.notified = time.monotonic()
         event, self._changed = self._changed, asyncio.Event()
         event.set()
 
@@ -117,30 +123,32 @@ class Hub:
 
     def __init__(self, redis: Redis, waiting_line: WaitingLine) -> None:
         self._redis = redis
+        self._wire = Wire(redis)
         self._waiting_line = waiting_line
-        self._feeds: dict[str, Feed] = {}
+        self._feeds: dict[bytes, Feed] = {}
         # Writing to this stream ends a blocked read, so that a new feed need not wait for it.
-        self._wake_key = f"cs:wake:{secrets.token_hex(8)}"
+        self._wake_key = f"cs:wake:{secrets.token_hex(8)}".encode()
         self._wake_id = b"0-0"
         self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def follow(self, generation: str, model: str) -> AsyncIterator[Feed]:
         """The feed of a generation, filled from its first entry on."""
-        known = self._feeds.get(generation)
+        key = stream_key(generation).encode()
+        known = self._feeds.get(key)
         feed = known or Feed(generation, model)
         # Counted before anything is awaited: one who leaves meanwhile must not take it away.
         feed.followers += 1
         try:
             if known is None:
-                self._feeds[generation] = feed
+                self._feeds[key] = feed
                 self._start()
                 await self._wake()
             yield feed
         finally:
             feed.followers -= 1
-            if feed.followers == 0 and self._feeds.get(generation) is feed:
-                del self._feeds[generation]
+            if feed.followers == 0 and self._feeds.get(key) is feed:
+                del self._feeds[key]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -153,6 +161,7 @@ class Hub:
             self._tasks = [
                 asyncio.create_task(self._forever(self._read), name="hub-read"),
                 asyncio.create_task(self._forever(self._watch_line), name="hub-line"),
+                asyncio.create_task(self._forever(self._stir), name="hub-stir"),
             ]
 
     async def _wake(self) -> None:
@@ -177,26 +186,31 @@ class Hub:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _read(self) -> None:
-        wanted: dict[Any, Any] = {
-            stream_key(feed.generation): feed.last_id
-            for feed in self._feeds.values()
-            if feed.end is None
-        }
-        wanted[self._wake_key] = self._wake_id
-        answer: Any = await self._redis.xread(wanted, block=_BLOCK_MS)
-        by_key = {stream_key(feed.generation).encode(): feed for feed in self._feeds.values()}
-        for key, entries in answer or ():
-            if key == self._wake_key.encode():
+        wanted = {key: feed.last_id for key, feed in self._feeds.items() if feed.end is None}
+        keys, ids = (*wanted, self._wake_key), (*wanted.values(), self._wake_id)
+        [answer] = await self._wire.exchange(("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", *keys, *ids))
+        if isinstance(answer, ResponseError):
+            raise answer
+        # A dictionary by version 3 of the protocol.
+        for key, entries in answer.items() if isinstance(answer, dict) else answer or ():
+            if key == self._wake_key:
                 self._wake_id = entries[-1][0]
                 continue
-            feed = by_key.get(key)
+            feed = self._feeds.get(key)
             # A feed dropped and opened anew while the read was under way wants all from the
             # first entry on, which this answer may not have.
-            if feed is None or feed.last_id != wanted[key.decode()]:
+            if feed is None or feed.last_id != wanted[key]:
                 continue
-            for id, fields in entries:
-                feed._apply(id, fields[b"e"])
+            for id, (_field, data) in entries:
+                feed._apply(id, data)
             feed._notify()
+
+    async def _stir(self) -> None:
+        await asyncio.sleep(QUIET_SECONDS / 4)
+        quiet = time.monotonic() - QUIET_SECONDS
+        for feed in self._feeds.values():
+            if feed.notified <= quiet:
+                feed._notify()
 
     async def _watch_line(self) -> None:
         await asyncio.sleep(_WAITING_SECONDS)

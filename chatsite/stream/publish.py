@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
@@ -12,12 +13,15 @@ from redis.exceptions import RedisError, ResponseError
 
 from chatsite.engine.messages import PLAIN, OutputSyntax, TokenLogprob
 from chatsite.stream.messages import End, Entry, Fence, Text, Vectors
+from chatsite.stream.wire import Command, Wire
 
 log = logging.getLogger(__name__)
 
 # One entry per generation in this time, at most: below what a person can tell apart, and a
 # sixth of the work of an entry per token at 150 tokens/s.
 FLUSH_SECONDS = 0.04
+# What Redis says of an ID that is not above the last one.
+_REFUSED = "equal or smaller"
 # A stream nobody ends (its host and the reaper gone for good) goes away by itself.
 _OPEN_TTL_SECONDS = 24 * 3600
 
@@ -66,6 +70,7 @@ class Publisher:
 
     def __init__(self, redis: Redis, *, ended_ttl_seconds: int) -> None:
         self._redis = redis
+        self._wire = Wire(redis)
         self._ended_ttl = ended_ttl_seconds
         self._dirty: dict[str, Writer] = {}
         self._wake = asyncio.Event()
@@ -146,12 +151,15 @@ class Publisher:
                 for w in writers
             ]
             try:
-                # A transaction, so that a reader that waits is woken once and gets all of it.
-                async with self._redis.pipeline(transaction=len(writers) > 1) as pipe:
-                    for writer, entry in zip(writers, sent, strict=True):
-                        id = f"{writer.attempt}-{writer.seq + 1}"
-                        pipe.xadd(stream_key(writer.generation), {"e": encode(entry)}, id=id)
-                    answers = await pipe.execute(raise_on_error=False)
+                answers = await self._write(
+                    [
+                        (
+                            *("XADD", stream_key(writer.generation)),
+                            *(f"{writer.attempt}-{writer.seq + 1}", "e", encode(entry)),
+                        )
+                        for writer, entry in zip(writers, sent, strict=True)
+                    ]
+                )
                 for writer, entry, answer in zip(writers, sent, answers, strict=True):
                     await self._settle(writer, entry, answer)
             finally:
@@ -160,14 +168,23 @@ class Publisher:
                         self._dirty[writer.generation] = writer
                         self._wake.set()
 
+    async def _write(self, entries: list[Command]) -> list[Any]:
+        """Several in a transaction, so that a reader that waits is woken once and gets all."""
+        if len(entries) == 1:
+            return await self._wire.exchange(*entries)
+        *_queued, answers = await self._wire.exchange(("MULTI",), *entries, ("EXEC",))
+        if isinstance(answers, ResponseError):
+            raise answers
+        return list(answers)
+
     async def _settle(self, writer: Writer, sent: Text, answer: object) -> None:
         """Takes what Redis holds now out of ``pending``."""
         held: Text | None = sent
         if isinstance(answer, ResponseError):
+            if _REFUSED not in str(answer):
+                raise answer  # its memory is full, say: the text waits
             held = await self._own_entry(writer)
             writer.fenced_off = held is None
-        elif isinstance(answer, RedisError):
-            held = None
         if held is not None:
             writer.seq += 1
             writer.pending = writer.pending[len(held.text) :]

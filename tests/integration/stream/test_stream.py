@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
+from chatsite.stream import hub as stream_hub
 from chatsite.stream.hub import Feed, Hub, Place
 from chatsite.stream.messages import End
 from chatsite.stream.publish import FencedOff, Publisher, Writer, stream_key
@@ -95,17 +97,62 @@ async def test_text_waits_while_redis_is_away(
 ) -> None:
     writer = await publisher.open("g", 1)
 
-    def away(**_: object) -> None:
+    async def away(*_: object) -> None:
         raise RedisConnectionError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher._redis, "pipeline", away)
+        patch.setattr(publisher._wire, "exchange", away)
         publisher.append(writer, "kept", 1)
         with pytest.raises(RedisConnectionError):
             await publisher.flush()
     await publisher.flush()
     assert writer.pending == ""
     assert (await publisher.open("g", 2)).full_text() == "kept"
+
+
+async def test_text_waits_while_redis_has_no_memory(publisher: Publisher, redis: Redis) -> None:
+    """One writer alone, and two in one transaction."""
+    one, two = await publisher.open("one", 1), await publisher.open("two", 1)
+    try:
+        await redis.config_set("maxmemory", 1)
+        publisher.append(one, "kept", 1)
+        with pytest.raises(ResponseError):
+            await publisher.flush()
+        publisher.append(two, "too", 1)
+        with pytest.raises(ResponseError):
+            await publisher.flush()
+    finally:
+        await redis.config_set("maxmemory", 0)
+    await publisher.flush()
+    assert (one.pending, two.pending, one.fenced_off, two.fenced_off) == ("", "", False, False)
+    assert (await publisher.open("one", 2)).full_text() == "kept"
+    assert (await publisher.open("two", 2)).full_text() == "too"
+
+
+async def test_publisher_and_hub_connect_again_when_redis_cuts_them_off(
+    publisher: Publisher, hub: Hub, redis: Redis
+) -> None:
+    writer = await publisher.open("g", 1)
+    async with hub.follow("g", "m") as feed, asyncio.timeout(10):
+        await write(publisher, writer, "before ")
+        while not feed.texts:
+            await feed.next_change().wait()
+        await redis.client_kill_filter(_type="normal", skipme=True)
+        publisher.append(writer, "after", 1)
+        with pytest.raises(RedisConnectionError):
+            await publisher.flush()
+        await publisher.end(writer, End("done"))
+        assert await until_end(feed) == "before after"
+
+
+async def test_readers_are_woken_now_and_then_without_news(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_hub, "QUIET_SECONDS", 0.01)
+    async with hub.follow("g", "m") as feed, asyncio.timeout(10):
+        await feed.next_change().wait()
+        await feed.next_change().wait()
+    assert not feed.texts
 
 
 async def test_many_followers_see_the_same_text_whenever_they_come(
