@@ -47,8 +47,8 @@ class Send(Command, frozen=True, tag="send"):
 
 
 class Edit(Command, frozen=True, tag="edit"):
-    """A sibling of the user message ``message`` with other content and the same attachments, and
-    a new answer to it."""
+    """A sibling of the user message ``message`` with other content, and a new answer to it. It has
+    the same ``attachments`` if they are null."""
 
     id: RequestId
     message: Id
@@ -57,6 +57,7 @@ class Edit(Command, frozen=True, tag="edit"):
     params: SamplingParams = SamplingParams()
     keep_latest: bool | None = None
     assistant: Id | None = None
+    attachments: Attachments | None = None
 
 
 class Regenerate(Command, frozen=True, tag="regenerate"):

@@ -72,7 +72,11 @@ def send(user: User, command: Send) -> Turn:
 def edit(user: User, command: Edit) -> Turn:
     with transaction.atomic():
         edited = _message(user, command.message, Message.Role.USER)
-        attachments = list(edited.attachments.all())
+        attachments = (
+            list(edited.attachments.all())
+            if command.attachments is None
+            else store.take(user, command.attachments)
+        )
         content = _checked(command.content, may_be_empty=bool(attachments))
         message = Message.objects.create(
             conversation=edited.conversation,

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard, get_args
 
+import msgspec
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
+from chatsite.chat.attachments import store
+from chatsite.chat.attachments.formats import Kind
+from chatsite.engine.messages import PLAIN, OutputSyntax
+from chatsite.engine.output import REASONING
 from chatsite.exchange.tree import (
     Chat,
+    Document,
     Node,
     Role,
     Unreadable,
@@ -18,6 +25,8 @@ from chatsite.exchange.tree import (
     text,
     title,
 )
+
+_KINDS = get_args(Kind)
 
 
 def read(raw: Any) -> Chat:
@@ -146,21 +155,64 @@ def _own(raw: dict[str, Any]) -> Chat:
         archived=raw.get("archived") is True,
         pinned=raw.get("pinned") is True,
     )
+    for document in map(_document, _list(raw.get("documents"))):
+        if document is not None:
+            chat.documents[document.key] = document
     for entry in raw["messages"]:
         if isinstance(entry, dict) and (key := _id(entry.get("id"))):
-            attachments = entry.get("attachments")
-            chat.left_out += len(attachments) if isinstance(attachments, list) else 0
+            given = _list(entry.get("attachments"))
+            role = _role(entry.get("role"))
+            known = [one for one in given if isinstance(one, str) and one in chat.documents]
+            documents = known[: store.PER_MESSAGE] if role == "user" else []
+            chat.left_out += len(given) - len(documents)
             chat.nodes.append(
                 Node(
                     key,
                     _id(entry.get("parent")),
-                    _role(entry.get("role")),
+                    role,
                     text(entry.get("content")),
                     moment(entry.get("created_at")),
                     _name(entry.get("model")),
+                    list(dict.fromkeys(documents)),
+                    _syntax(entry.get("syntax")),
                 )
             )
     return chat
+
+
+def _document(raw: Any) -> Document | None:
+    """None for one that is no document, or longer than those that are read here may be."""
+    entry = _dict(raw)
+    key, content = _id(entry.get("id")), text(entry.get("text"))
+    if key is None or not 0 < len(content) <= settings.ENV.attachment_chars:
+        return None
+    size, pages, kind = entry.get("size"), entry.get("pages"), entry.get("kind")
+    return Document(
+        key,
+        store.clean_name(text(entry.get("name"))),
+        size if _is_count(size) else len(content.encode()),
+        str(kind) if kind in _KINDS else "text",
+        pages if _is_count(pages) else None,
+        content,
+    )
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _syntax(raw: Any) -> OutputSyntax:
+    """How an answer's reasoning is marked, of the ways that are known."""
+    try:
+        syntax = msgspec.convert(raw, OutputSyntax)
+    except msgspec.ValidationError:
+        return PLAIN
+    marks = (syntax.think_open, syntax.think_close)
+    return syntax if marks in REASONING or marks == ("", "") else PLAIN
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from django.db import IntegrityError, transaction
 
 from chatsite.accounts.models import User
+from chatsite.chat.attachments.models import Attachment
 from chatsite.chat.models import Conversation, Generation, GenerationState, Message
 from chatsite.exchange.models import Origin
 from chatsite.exchange.readers import read
@@ -100,6 +102,7 @@ def _write(user: User, chat: Chat) -> None:
                     message=message,
                     state=GenerationState.DONE,
                     model=node.model,
+                    syntax=msgspec.to_builtins(node.syntax),
                     finish_reason="stop",
                     queued_at=moment,
                     finished_at=moment,
@@ -107,9 +110,42 @@ def _write(user: User, chat: Chat) -> None:
             )
     Message.objects.bulk_create(messages, batch_size=500)
     Generation.objects.bulk_create(generations, batch_size=500)
+    _write_documents(user, chat, conversation, ids)
     conversation.head_id = ids[chat.head] if chat.head else messages[-1].pk
     conversation.save(update_fields=["head"])
     Origin.objects.create(owner=user, source=chat.source, key=chat.key, conversation=conversation)
     index.put_many([index.of_title(conversation)])
     for start in range(0, len(messages), 500):
         index.put_many(index.of_message(one, user.pk) for one in messages[start : start + 500])
+
+
+def _write_documents(
+    user: User, chat: Chat, conversation: Conversation, ids: dict[str, uuid.UUID]
+) -> None:
+    """Those that a message has."""
+    wanted = dict.fromkeys(key for node in chat.nodes for key in node.documents)
+    rows = {
+        key: Attachment(
+            owner=user,
+            conversation=conversation,
+            name=one.name,
+            size=one.size,
+            kind=one.kind,
+            pages=one.pages,
+            text=one.text,
+            characters=len(one.text),
+            ready=True,
+            created_at=chat.created + timedelta(microseconds=number),
+        )
+        for number, (key, one) in enumerate((key, chat.documents[key]) for key in wanted)
+    }
+    Attachment.objects.bulk_create(rows.values(), batch_size=50)
+    links = Attachment.messages.through
+    links.objects.bulk_create(
+        [
+            links(attachment=rows[key], message_id=ids[node.key])
+            for node in chat.nodes
+            for key in node.documents
+        ],
+        batch_size=500,
+    )

@@ -16,6 +16,8 @@ from typing import Any, Literal
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from chatsite.engine.messages import PLAIN, OutputSyntax
+
 MESSAGES_MAX = 20_000
 CHARACTERS_MAX = 1_000_000
 _TITLE_MAX = 200
@@ -33,9 +35,22 @@ class Unreadable(Exception):
         super().__init__(str(reason))
 
 
+@dataclass(frozen=True)
+class Document:
+    """What was read from a file that came with a message."""
+
+    key: str
+    name: str
+    size: int
+    kind: str
+    pages: int | None
+    text: str
+
+
 @dataclass
 class Node:
-    """``role`` is None for what is not shown: its children hang on what is above it."""
+    """``role`` is None for what is not shown: its children hang on what is above it. ``documents``
+    are keys of the conversation's. ``syntax`` is how an answer marks its reasoning."""
 
     key: str
     parent: str | None
@@ -43,6 +58,8 @@ class Node:
     content: str = ""
     moment: datetime | None = None
     model: str = ""
+    documents: list[str] = field(default_factory=list)
+    syntax: OutputSyntax = PLAIN
 
 
 @dataclass
@@ -57,6 +74,7 @@ class Chat:
     updated: datetime
     head: str | None
     nodes: list[Node] = field(default_factory=list)
+    documents: dict[str, Document] = field(default_factory=dict)
     archived: bool = False
     pinned: bool = False
     left_out: int = 0
@@ -126,7 +144,7 @@ def arranged(nodes: Iterable[Node], head: str | None) -> tuple[list[Node], str |
         waiting += reversed(children.get(node.key, []))
         above = node.parent if node.parent in known else None
         parent = stands_for[above]
-        shown = node.role is not None and node.content.strip()
+        shown = node.role is not None and (node.content.strip() or node.documents)
         before = kept.get(parent or "")
         straight[node.key] = len(children[above]) == 1 and (above == parent or straight[above])
         if not shown:

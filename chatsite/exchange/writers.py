@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from chatsite.accounts.models import User
 from chatsite.chat import prompt, serialize
 from chatsite.chat.attachments import store
+from chatsite.chat.attachments.models import Attachment
 from chatsite.chat.models import Conversation, Message
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
@@ -25,6 +26,7 @@ def as_dict(conversation: Conversation) -> dict[str, Any]:
     return {
         **{name: shape[name] for name in _KEPT},
         "folder": conversation.folder.name if conversation.folder else None,
+        "documents": [_document(one) for one in conversation.attachments.all()],
         "messages": [_message(message) for message in _messages(conversation)],
     }
 
@@ -37,11 +39,14 @@ def as_markdown(conversation: Conversation) -> str:
     parts = [f"# {title}"]
     if conversation.head:
         shown = {message.pk for message in prompt.branch(conversation.head)}
+        documents = store.of_messages(conversation.pk)
         for message in _messages(conversation):
-            if message.pk in shown and message.content:
-                names = [one.name for one in getattr(message, "given", ())]
-                parts += [f"## {_speaker(message)}", *(f"- {name}" for name in names)]
-                parts.append(message.content)
+            given = documents.get(message.pk, ())
+            if message.pk in shown and (message.content or given):
+                parts.append(f"## {_speaker(message)}")
+                parts += [f"### {one.name}\n\n{_fenced(one.text)}" for one in given]
+                parts.append(_said(message))
+    parts = [part for part in parts if part]
     return "\n\n".join(parts) + "\n"
 
 
@@ -82,10 +87,31 @@ def _message(message: Message) -> dict[str, Any]:
     made = shape["generation"]
     return {
         **{name: shape[name] for name in ("id", "parent", "role", "content", "created_at")},
-        "attachments": [one["name"] for one in shape["attachments"]],
+        "attachments": [one["id"] for one in shape["attachments"]],
         "model": made["model"] if made else None,
         "state": made["state"] if made else None,
+        "syntax": made["syntax"] if made else None,
     }
+
+
+def _document(item: Attachment) -> dict[str, Any]:
+    shape = store.serialize(item)
+    return {name: shape[name] for name in ("id", "name", "size", "kind", "pages")} | {
+        "text": item.text
+    }
+
+
+def _fenced(text: str) -> str:
+    """In a fence that is longer than any within."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _said(message: Message) -> str:
+    """As the page shows it, with the reasoning folded away."""
+    syntax = message.generation.syntax if hasattr(message, "generation") else None
+    return prompt.without_reasoning(message.content, syntax)
 
 
 def _speaker(message: Message) -> str:

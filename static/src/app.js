@@ -10,6 +10,7 @@ import { CommandError } from "./connection.js";
 import { Conversations } from "./conversations.js";
 import { byId, copyFrom } from "./dom.js";
 import { Drafts } from "./drafts.js";
+import { takeDrops } from "./drops.js";
 import { Files } from "./files.js";
 import { Filing } from "./filing.js";
 import { Fullness } from "./fullness.js";
@@ -52,19 +53,27 @@ const models = new ModelChoice(byId("model"), () => {
   composer.focus();
 });
 const follow = new Follow(byId("scroll"), byId("thread"), byId("jump"));
+const drafts = new Drafts(boot.user.name);
+const uploads = new Uploads(api, () => models.value);
 const messages = new Messages({
   root: byId("thread"),
   scroller: byId("scroll"),
   chat,
   model: () => models.value,
+  desk: { drafts, uploads, limits: boot.limits },
   newChat: () => go(null),
   onEarlier: () => markSeen(byId("thread"), chat.thread?.outline() ?? []),
 });
 const rivals = new Rivals(models);
 const comparison = new Comparison(chat, () => composer.focus());
 const welcome = new Welcome((text) => composer.fill(text));
-const uploads = new Uploads(api, () => models.value);
-const files = new Files({
+const places = {
+  list: byId("files"),
+  picker: byId("file-picker"),
+  button: byId("attach"),
+  box: byId("message"),
+};
+const files = new Files(places, {
   uploads,
   limits: boot.limits,
   onChange: () => {
@@ -73,6 +82,7 @@ const files = new Files({
   },
   onProblem: (problem) => composer.say(problem),
 });
+takeDrops((dropped) => (messages.editor?.files ?? files).add(dropped));
 const fullness = new Fullness({
   chat,
   model: () => models.value,
@@ -90,7 +100,7 @@ const fullness = new Fullness({
   onChosen: () => composer.focus(),
 });
 const composer = new Composer({
-  drafts: new Drafts(boot.user.name),
+  drafts,
   limit: boot.limits.message_chars,
   model: () => models.value,
   send: (text) => {

@@ -166,10 +166,12 @@ export class Chat extends EventTarget {
    * @param {string} message
    * @param {string} content
    * @param {string} model
+   * @param {string[]} attachments ids
    */
-  edit(message, content, model) {
+  edit(message, content, model, attachments) {
     const assistant = this.assistant();
-    return this.connection.request({ type: "edit", message, content, model, assistant });
+    const said = { message, content, attachments };
+    return this.connection.request({ type: "edit", ...said, model, assistant });
   }
 
   /**

@@ -23,6 +23,16 @@ export class Drafts {
     return `draft:${this.person}:${conversation ?? "new"}`;
   }
 
+  /** @param {string} conversation */
+  has(conversation) {
+    return recall(this.#key(conversation)) !== null;
+  }
+
+  /** @param {string} conversation */
+  forget(conversation) {
+    remember(this.#key(conversation), null);
+  }
+
   /**
    * @param {string | null} conversation
    * @returns {Draft}

@@ -1,6 +1,6 @@
 /** Files on their way into a message: chosen, dropped or pasted, sent in pieces, shown as chips. */
 import { chip, describe } from "./chips.js";
-import { byId, h, iconButton } from "./dom.js";
+import { h, iconButton } from "./dom.js";
 import { fill, gettext, number, percent } from "./i18n.js";
 
 /**
@@ -16,13 +16,15 @@ import { fill, gettext, number, percent } from "./i18n.js";
  * @property {number | null} progress 0 to 1 on its way, null once it is read or being read
  * @property {Attachment | null} attachment once it is read
  * @property {AbortController} leaving
+ *
+ * @typedef {object} Places where they are shown and come from
+ * @property {HTMLElement} list
+ * @property {HTMLInputElement} picker
+ * @property {HTMLElement} button
+ * @property {HTMLTextAreaElement} box
  */
 
 export class Files {
-  #list = byId("files");
-  /** @type {HTMLInputElement} */
-  #picker = byId("file-picker");
-  #drop = byId("drop");
   /** @type {Item[]} */
   #items = [];
   /** @type {Record<string, number>} */
@@ -31,30 +33,33 @@ export class Files {
   #shown = "";
 
   /**
+   * @param {Places} places
    * @param {object} options
    * @param {import("./uploads.js").Uploads} options.uploads
    * @param {{attachments: number, attachment_mb: number}} options.limits
    * @param {() => void} options.onChange
    * @param {(problem: string) => void} options.onProblem
    */
-  constructor({ uploads, limits, onChange, onProblem }) {
+  constructor({ list, picker, button, box }, { uploads, limits, onChange, onProblem }) {
+    this.list = list;
+    this.box = box;
     this.uploads = uploads;
     this.limits = limits;
     this.onChange = onChange;
     this.onProblem = onProblem;
-    byId("attach").addEventListener("click", () => this.#picker.click());
-    this.#picker.addEventListener("change", () => {
-      this.add([...(this.#picker.files ?? [])]);
-      this.#picker.value = "";
+    button.addEventListener("click", () => picker.click());
+    picker.addEventListener("change", () => {
+      this.add([...(picker.files ?? [])]);
+      picker.value = "";
     });
-    byId("message").addEventListener("paste", (/** @type {ClipboardEvent} */ event) => {
+    box.addEventListener("paste", (event) => {
       const files = [...(event.clipboardData?.files ?? [])];
-      if (files.length) {
+      // Office programs copy text and a picture of it: the text is what is meant.
+      if (files.length && !event.clipboardData?.types.includes("text/plain")) {
         event.preventDefault();
         this.add(files);
       }
     });
-    this.#takeDrops();
   }
 
   /** Ids of what is ready to be sent. */
@@ -152,7 +157,7 @@ export class Files {
       this.uploads.forget(item.attachment.id);
     }
     this.#changed();
-    byId("message").focus();
+    this.box.focus();
   }
 
   #changed() {
@@ -167,8 +172,8 @@ export class Files {
       return;
     }
     this.#shown = shown;
-    this.#list.hidden = this.#items.length === 0;
-    this.#list.replaceChildren(...this.#items.map((item) => this.#chip(item)));
+    this.list.hidden = this.#items.length === 0;
+    this.list.replaceChildren(...this.#items.map((item) => this.#chip(item)));
   }
 
   /** @param {Item} item */
@@ -187,28 +192,5 @@ export class Files {
         ? gettext("being read…")
         : fill(gettext("{percent} sent"), { percent: percent(progress) });
     return h("li", { className: "busy" }, describe(item.name, state), remove);
-  }
-
-  #takeDrops() {
-    /** @param {DragEvent} event */
-    const hasFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;
-    addEventListener("dragenter", (event) => {
-      this.#drop.hidden = !hasFiles(event);
-    });
-    addEventListener("dragover", (event) => {
-      if (hasFiles(event)) {
-        event.preventDefault();
-      }
-    });
-    this.#drop.addEventListener("dragleave", () => {
-      this.#drop.hidden = true;
-    });
-    addEventListener("drop", (event) => {
-      this.#drop.hidden = true;
-      if (hasFiles(event)) {
-        event.preventDefault();
-        this.add([...(event.dataTransfer?.files ?? [])]);
-      }
-    });
   }
 }

@@ -32,14 +32,16 @@ export class Messages {
    * @param {HTMLElement} options.scroller
    * @param {import("./chat.js").Chat} options.chat
    * @param {() => string} options.model
+   * @param {import("./editor.js").Desk} options.desk
    * @param {() => void} options.newChat
    * @param {() => void} options.onEarlier earlier messages have been drawn
    */
-  constructor({ root, scroller, chat, model, newChat, onEarlier }) {
+  constructor({ root, scroller, chat, model, desk, newChat, onEarlier }) {
     this.root = root;
     this.scroller = scroller;
     this.chat = chat;
     this.model = model;
+    this.desk = desk;
     this.newChat = newChat;
     this.onEarlier = onEarlier;
     const watch = new IntersectionObserver(
@@ -208,13 +210,20 @@ export class Messages {
     return turn instanceof AnswerTurn ? turn.text : "";
   }
 
+  /** The editor that one writes in, if one does. */
+  get editor() {
+    const users = [...this.#turns.values()].filter((turn) => turn instanceof UserTurn);
+    return users.map(({ editor }) => editor).find((editor) => editor?.hasFocus) ?? null;
+  }
+
   /** @param {import("./thread.js").Message} message */
   #turnOf(message) {
     let turn = this.#turns.get(message.id);
     if (!turn) {
-      const Kind = message.role === "user" ? UserTurn : AnswerTurn;
-      turn = new Kind(this.chat, this.model);
-      turn.element.dataset.message = message.id;
+      turn =
+        message.role === "user"
+          ? new UserTurn(this.chat, this.model, this.desk)
+          : new AnswerTurn(this.chat, this.model);
       turn.element.dataset.message = message.id;
       this.#turns.set(message.id, turn);
     }
@@ -229,7 +238,7 @@ export class Messages {
       return;
     }
     if (!this.#outgoing) {
-      this.#outgoing = new UserTurn(this.chat, this.model);
+      this.#outgoing = new UserTurn(this.chat, this.model, this.desk);
       this.#outgoing.showOutgoing(outgoing);
     }
     if (this.root.lastElementChild !== this.#outgoing.element) {

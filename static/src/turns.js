@@ -1,6 +1,7 @@
 /** One message in the document, with what one can do with it. */
 import { chips } from "./chips.js";
-import { attempt, byId, copyFrom, h, iconButton } from "./dom.js";
+import { attempt, copyFrom, h, iconButton } from "./dom.js";
+import { Editor } from "./editor.js";
 import { fill, gettext, dateTime } from "./i18n.js";
 
 /**
@@ -85,14 +86,18 @@ function focusBranches(id, forwards) {
 
 export class UserTurn extends Turn {
   #bubble = h("div", { className: "bubble", dir: "auto" });
+  /** @type {Editor | null} while the message is written anew */
+  editor = null;
 
   /**
    * @param {Chat} chat
    * @param {() => string} model the chosen one
+   * @param {import("./editor.js").Desk} desk
    */
-  constructor(chat, model) {
+  constructor(chat, model, desk) {
     super(chat, "user");
     this.model = model;
+    this.desk = desk;
     const copy = iconButton("copy", gettext("Copy"), () =>
       copyFrom(copy, this.message?.content ?? "", gettext("Copied")),
     );
@@ -112,6 +117,9 @@ export class UserTurn extends Turn {
     this.message = message;
     this.actions.title = dateTime(message.created_at);
     this.showBranches(siblings, message.id);
+    if (Editor.begun(this.desk, message)) {
+      this.#edit(false);
+    }
   }
 
   /**
@@ -123,8 +131,8 @@ export class UserTurn extends Turn {
       this.#bubble.textContent = content;
     }
     // While it is edited, the form stands in its place.
-    this.#bubble.hidden = content === "" || this.element.querySelector("form") !== null;
-    if (attachments.length && !this.element.querySelector(".files")) {
+    this.#bubble.hidden = content === "" || this.editor !== null;
+    if (attachments.length && !this.element.querySelector(":scope > .files")) {
       this.#bubble.before(chips(attachments));
     }
   }
@@ -136,60 +144,40 @@ export class UserTurn extends Turn {
     this.actions.hidden = true;
   }
 
-  #edit() {
+  /** @param {boolean} [focus] whether somebody is about to write */
+  #edit(focus = true) {
     const { message } = this;
-    if (!message || this.element.querySelector("form")) {
+    if (!message || this.editor) {
       return;
     }
-    const box = h("textarea", {
-      value: message.content,
-      "aria-label": gettext("Edited text"),
-      dir: "auto",
-      rows: 1,
-    });
-    const save = h("button", { type: "submit", className: "button primary" }, gettext("Ask again"));
-    const cancel = h("button", { type: "button", className: "button" }, gettext("Cancel"));
-    const form = h(
-      "form",
-      { className: "edit" },
-      box,
-      h("div", { className: "edit-buttons" }, cancel, save),
-    );
-    const close = () => {
-      form.remove();
-      this.actions.hidden = false;
-      this.#bubble.hidden = message.content === "";
-      this.problem.hidden = true;
-      this.editButton.focus();
+    const files = this.element.querySelector(":scope > .files");
+    const hide = (/** @type {boolean} */ hidden) => {
+      this.#bubble.hidden = hidden || message.content === "";
+      this.actions.hidden = hidden;
+      files?.toggleAttribute("hidden", hidden);
     };
-    cancel.onclick = close;
-    form.onsubmit = async (event) => {
-      event.preventDefault();
-      if (save.disabled || (!box.value.trim() && message.attachments.length === 0)) {
-        return;
-      }
-      save.disabled = true;
-      const done = await this.attempt(this.chat.edit(message.id, box.value, this.model()));
-      save.disabled = false;
-      if (done) {
-        close();
-        // Another version has come in place of this one.
-        byId("message").focus({ preventScroll: true });
-      }
-    };
-    form.onkeydown = (event) => {
-      if (event.key === "Escape") {
-        close();
-      } else if (event.key === "Enter" && !event.shiftKey && event.target === box) {
-        if (!event.isComposing) {
-          event.preventDefault();
-          form.requestSubmit();
+    this.editor = new Editor({
+      message,
+      desk: this.desk,
+      send: (text, attachments) =>
+        this.attempt(this.chat.edit(message.id, text, this.model(), attachments)),
+      say: (problem) => {
+        this.problem.textContent = problem;
+        this.problem.hidden = false;
+      },
+      onClose: (sent) => {
+        this.editor = null;
+        this.problem.hidden = true;
+        hide(false);
+        if (!sent) {
+          this.editButton.focus();
         }
-      }
-    };
-    this.#bubble.hidden = this.actions.hidden = true;
-    this.#bubble.after(form);
-    box.focus();
-    box.setSelectionRange(box.value.length, box.value.length);
+      },
+    });
+    hide(true);
+    this.#bubble.after(this.editor.element);
+    if (focus) {
+      this.editor.focus();
+    }
   }
 }

@@ -108,6 +108,42 @@ def test_documents_go_with_a_message(page: Page) -> None:
     expect(document).to_be_hidden()
 
 
+def test_an_edit_keeps_what_was_begun_and_may_change_the_files(page: Page) -> None:
+    for name in ("first.txt", "second.txt"):
+        give(page, name, b"Some text")
+        chip = page.get_by_role("list", name="Attachments").get_by_role("listitem")
+        expect(chip.filter(has_text=name)).to_contain_text("tokens")
+    ask(page, "@say one")
+    done(page)
+    page.get_by_role("button", name="Edit").click()
+    editor = page.locator("form.edit")
+    chips = editor.get_by_role("listitem")
+    expect(chips).to_have_count(2)
+    editor.get_by_role("button", name="Remove first.txt").click()
+    third = FilePayload(name="third.txt", mimeType="text/plain", buffer=b"More text")
+    editor.locator("input[type=file]").set_input_files([third])
+    expect(chips.filter(has_text="third.txt")).to_contain_text("tokens")
+    editor.get_by_role("textbox").fill("@say two")
+    page.reload()
+    expect(editor.get_by_role("textbox")).to_have_value("@say two")
+    expect(chips).to_have_text([re.compile("second"), re.compile("third")])
+    editor.get_by_role("textbox").press("Enter")
+    expect(page.get_by_role("article")).to_have_text("two")
+    sent = page.locator(".turn.user").get_by_role("listitem")
+    expect(sent).to_have_text([re.compile("second"), re.compile("third")])
+    page.get_by_role("button", name="Previous version").click()
+    expect(sent).to_have_text([re.compile("first"), re.compile("second")])
+    # Who gives up finds the message as it was, and the focus where it began.
+    page.get_by_role("button", name="Edit").click()
+    editor.get_by_role("button", name="Remove first.txt").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Edit")).to_be_focused()
+    expect(sent).to_have_count(2)
+    page.reload()
+    expect(page.get_by_role("article")).to_have_text("one")
+    expect(editor).to_have_count(0)
+
+
 def test_files_can_be_dropped_and_pasted(page: Page) -> None:
     transfer = page.evaluate_handle(
         "name => { const data = new DataTransfer();"

@@ -20,7 +20,7 @@ from chatsite.chat.attachments.models import Attachment, Piece
 from chatsite.chat.attachments.tasks import clean_attachments
 from chatsite.chat.models import Conversation, GenerationState, Message
 from chatsite.chat.protocol import Edit, Regenerate, Send
-from chatsite.errors import BadRequest
+from chatsite.errors import BadRequest, EmptyMessage
 from tests.integration.chat.test_turns import answer
 from tests.support.documents import pdf
 
@@ -101,6 +101,33 @@ def test_edits_and_regenerations_keep_what_was_attached(alice: User, model: str)
     answer(edited, "2")
     again = turns.make(alice, Regenerate("r", str(first.answer.pk), model))
     assert "All about it." in turns.job(again).messages[-1].content
+
+
+def test_an_edit_may_change_what_is_attached(alice: User, bob: User, model: str) -> None:
+    kept, dropped, new = (attached(alice, text, f"{text}.txt") for text in ("kept", "old", "new"))
+    first = send(alice, model, "one", kept, dropped)
+    assert first.user_message
+    answer(first, "1")
+    question = str(first.user_message.pk)
+
+    def edit(id: str, content: str, *attachments: Attachment) -> turns.Turn:
+        ids = tuple(str(one.pk) for one in attachments)
+        return turns.make(alice, Edit(id, question, content, model, attachments=ids))
+
+    edited = edit("e1", "two", kept, new)
+    assert edited.user_message
+    names = [one["name"] for one in serialize.message(edited.user_message)["attachments"]]
+    assert names == ["kept.txt", "new.txt"]
+    # What is taken back is with its sender again; what other versions have stays theirs.
+    turns.discard(edited)
+    new.refresh_from_db()
+    kept.refresh_from_db()
+    assert (new.conversation, kept.conversation) == (None, first.conversation)
+    assert edit("e2", "no file").user_message
+    with pytest.raises(EmptyMessage):
+        edit("e3", " ")
+    with pytest.raises(AttachmentGone):
+        edit("e4", "three", attached(bob))
 
 
 def test_only_the_owner_can_send_and_only_what_is_there(alice: User, bob: User, model: str) -> None:

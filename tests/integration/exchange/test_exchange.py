@@ -13,6 +13,8 @@ from django.test import Client
 from redis.asyncio import Redis
 
 from chatsite.accounts.models import User
+from chatsite.chat import prompt
+from chatsite.chat.attachments.models import Attachment
 from chatsite.chat.models import Conversation, Generation, Message
 from chatsite.exchange import taking
 from chatsite.search import find
@@ -95,6 +97,60 @@ def test_one_as_markdown_and_json(alice: User, bob: User) -> None:
     assert signed_in(alice).get(address, {"form": "docx"}).status_code == 400
     assert signed_in(bob).get(address).status_code == 404
     assert Client().get(address).status_code == 401
+
+
+def test_documents_and_reasoning_come_back(alice: User, bob: User) -> None:
+    report = taking.take(
+        alice,
+        [
+            {
+                "id": "x",
+                "head": "a",
+                "documents": [
+                    {
+                        "id": "d",
+                        "name": "../no\u202etes.md",
+                        "text": "```\nfenced\n```",
+                        "pages": 2,
+                    },
+                    {"id": "long", "name": "long", "text": "x" * 200_001},
+                    {"id": "empty"},
+                    7,
+                ],
+                "messages": [
+                    {"id": "q", "role": "user", "content": "", "attachments": ["d", "long", "d"]},
+                    {
+                        "id": "a",
+                        "parent": "q",
+                        "role": "assistant",
+                        "content": "<think>Hm</think>\n\nFine.",
+                        "syntax": {"think_open": "<think>", "think_close": "</think>"},
+                    },
+                    {"id": "b", "parent": "q", "role": "assistant", "content": "1", "syntax": 5},
+                    {"id": "e", "role": "user", "content": "Edited", "attachments": ["d", "gone"]},
+                ],
+            }
+        ],
+    )
+    assert (report["taken"], report["left_out"]) == (1, 2)
+    conversation = Conversation.objects.of(alice).get()
+    address = f"/chat/export/{conversation.pk}/"
+    assert signed_in(alice).get(address).content.decode() == (
+        "# Untitled\n\n## You\n\n### notes.md\n\n````\n```\nfenced\n```\n````\n\n"
+        "## Answer\n\nFine.\n"
+    )
+    whole = signed_in(alice).get(address, {"form": "json"}).json()
+    assert taking.take(bob, [whole])["left_out"] == 0
+    for user in (alice, bob):
+        document = Attachment.objects.of(user).get()
+        assert (document.name, document.pages, document.ready) == ("notes.md", 2, True)
+        assert document.text == "```\nfenced\n```"
+        assert document.messages.count() == 2
+        leaf = Conversation.objects.of(user).get().head
+        assert leaf is not None
+        said = prompt.build(leaf)
+        assert "fenced" in said[0].content
+        assert said[1].content == "Fine."
 
 
 def test_all_as_one_file(alice: User, bob: User) -> None:
