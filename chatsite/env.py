@@ -114,6 +114,16 @@ class Environment(BaseSettings):
         description="MiB that models of this machine may take together; 0 takes all but an eighth "
         "(1.5 GiB at least).",
     )
+    gpu_layers: Annotated[int, Field(ge=0, le=10_000)] | Literal["auto"] = Field(
+        "auto",
+        description="Layers of a model on graphics processors: a number, 0 for none, or `auto` for "
+        "as many as their free memory takes.",
+    )
+    gpu_devices: Words = Field(
+        (),
+        description="Graphics processors to use, as `manage.py doctor` names them, separated by "
+        "commas, the one to fill first in front; all if empty.",
+    )
     keep_loaded: int = Field(
         4, ge=1, le=64, description="Models held in memory at once, where memory allows."
     )
@@ -166,7 +176,7 @@ class Environment(BaseSettings):
         "llama", description="`scripted` stands in for llama.cpp in tests of everything else."
     )
 
-    @field_validator("origins", "api_origins", "download_hosts", mode="before")
+    @field_validator("origins", "api_origins", "download_hosts", "gpu_devices", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

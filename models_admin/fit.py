@@ -76,4 +76,4 @@ def fit(
 
 def room(hosts: Iterable[HostStatus]) -> int | None:
     """What the roomiest of the hosts may use for models; None when there is none."""
-    return max((host.memory.budget for host in hosts if host.memory), default=None)
+    return max((host.room for host in hosts if host.memory), default=None)

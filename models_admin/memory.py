@@ -5,11 +5,13 @@ Pure arithmetic: no file, no database, no clock. All sizes are in bytes.
 
 from __future__ import annotations
 
+import itertools
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from models_admin.gguf import Header
+from models_admin.weights import Weights
 
 # Bytes of one number in the KV cache.
 KV_TYPES: Final = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
@@ -52,7 +54,8 @@ class Shape(msgspec.Struct, frozen=True):
     """What the memory of a model depends on. ``weights`` in bytes; ``embedding``,
     ``feed_forward`` and ``heads`` are those of its widest layer; ``context`` is what it was
     trained on, 0 if it does not say. ``vectors``: a model for vectors alone, that takes a text
-    ``whole`` or in ``pieces``."""
+    ``whole`` or in ``pieces``. ``blocks`` are the weights' bytes by layer, ``output`` those of
+    what follows the last one, of which ``tied`` are the vocabulary's own."""
 
     architecture: str
     weights: int
@@ -63,11 +66,15 @@ class Shape(msgspec.Struct, frozen=True):
     context: int
     layers: tuple[Layer, ...]
     vectors: Literal["", "whole", "pieces"] = ""
+    blocks: tuple[int, ...] = ()
+    output: int = 0
+    tied: int = 0
 
 
 class Need(msgspec.Struct, frozen=True):
     """Bytes, for a ``context`` in tokens per slot as it is really given. ``work`` is touched
-    only as prompts are computed, so right after loading there is `loaded`."""
+    only as prompts are computed, so right after loading there is `loaded`. ``layers`` are the
+    weights and cache of each layer, then the output's weights: what can be on a device."""
 
     context: int
     slots: int
@@ -75,6 +82,7 @@ class Need(msgspec.Struct, frozen=True):
     kv: int
     overhead: int
     work: int
+    layers: tuple[int, ...] = ()
 
     @property
     def loaded(self) -> int:
@@ -108,20 +116,24 @@ def needed(
     # Without flash attention values lie the other way round, and all layers are as wide as the
     # widest.
     widest = 0 if flash_attention else max((layer.values for layer in shape.layers), default=0)
-    kv = 0.0
+    caches = []
     for layer in shape.layers:
         kept = cells
         if layer.window and not whole_windows:
             kept = min(cells, _padded(layer.window + rows))
         numbers = layer.keys + (max(layer.values, widest) if layer.values else 0)
-        kv += streams * (kept * numbers * KV_TYPES[kv_type] + layer.state)
+        caches.append(streams * (kept * numbers * KV_TYPES[kv_type] + layer.state))
+    by_layer = itertools.zip_longest(shape.blocks, caches, fillvalue=0)
     return Need(
         context=context,
         slots=slots,
         weights=shape.weights,
-        kv=round(kv),
+        kv=round(sum(caches)),
         overhead=_CHILD + _PER_WORD * shape.vocabulary,
         work=_work(shape, cells, rows, streams, flash_attention),
+        layers=(*(weights + round(cache) for weights, cache in by_layer), shape.output)
+        if shape.blocks
+        else (),
     )
 
 
@@ -169,9 +181,10 @@ def shape_of(header: Header) -> Shape:
     expert_forward = facts.number("expert_feed_forward_length") or forward
     whole = header.architecture in _WHOLE
     pooled = bool(facts.number("pooling_type"))
+    weights = Weights(header)
     return Shape(
         architecture=header.architecture,
-        weights=sum(tensor.bytes for tensor in header.tensors),
+        weights=weights.all,
         vocabulary=facts.number("vocab_size") or header.lengths.get("tokenizer.ggml.tokens", 0),
         embedding=embedding,
         feed_forward=max(forward, experts * expert_forward),
@@ -179,6 +192,9 @@ def shape_of(header: Header) -> Shape:
         context=facts.number("context_length"),
         layers=() if whole else _layers(header.architecture, facts, blocks, heads, embedding),
         vectors="whole" if whole else "pieces" if pooled else "",
+        blocks=tuple(weights.blocks),
+        output=weights.output + weights.tied,
+        tied=weights.tied,
     )
 
 

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from chatsite.durations import longer
 from chatsite.inference.budget import Budget
-from chatsite.inference.room import Option
+from chatsite.inference.layout import Option
 from chatsite.inference.status import HostStatus
 from models_admin import fit, gguf, memory
 from models_admin.models import ModelName, ModelVersion
@@ -55,7 +55,7 @@ def options(
     found: list[Option] = []
     while True:
         need = memory.needed(shape, context, slots, flash_attention=flash_attention)
-        found.append(Option(need.context, need.loaded, need.work))
+        found.append(Option(need.context, need.loaded, need.work, need.layers, shape.tied))
         context = need.context // 2
         if fixed or context < fit.LEAST_CONTEXT:
             return tuple(found)

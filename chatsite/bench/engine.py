@@ -29,7 +29,7 @@ class _Open:
 @asynccontextmanager
 async def engine(spec: ModelSpec, shape: Shape) -> AsyncIterator[Turn]:
     """An engine child loaded as the inference host loads it, with the remembered tuning."""
-    tuning = await tuning_of(spec)
+    tuning, _complete = await tuning_of(spec)
     client = EngineClient(spec.name, backend=spec.backend)
     await client.start(
         m.Load(

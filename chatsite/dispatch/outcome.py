@@ -19,7 +19,7 @@ from django.utils import timezone
 from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
 from chatsite.dispatch.queue import GivenBack, Queue
 from chatsite.engine.messages import PLAIN, OutputSyntax, Usage
-from chatsite.errors import Interrupted
+from chatsite.errors import ChatsiteError, Interrupted
 from chatsite.search import index
 from chatsite.stream.messages import End
 from chatsite.stream.publish import FencedOff, Publisher, Writer
@@ -164,6 +164,14 @@ async def conclude_unheld(
     except FencedOff:
         return
     await conclude(queue, publisher, writer, outcome)
+
+
+async def fail_unheld(
+    queue: Queue, publisher: Publisher, generation: str, attempt: int, error: ChatsiteError
+) -> None:
+    """The same for one that nobody can serve."""
+    outcome = Outcome(GenerationState.FAILED, error=error.as_dict())
+    await conclude_unheld(queue, publisher, generation, attempt=attempt, outcome=outcome)
 
 
 async def end_exhausted(queue: Queue, publisher: Publisher, given_back: GivenBack) -> None:

@@ -3,7 +3,8 @@
 Frames on standard input and output, log lines on standard error. The first frame is `Load`;
 the process ends at `Shutdown`, at the end of its input, or with its parent. ``--probe`` tries
 one `Tuning` instead and prints what it measured; see `autotune.py`. ``--check`` loads a file once
-and prints what it is; see `check.py`.
+and prints what it is; see `check.py`. ``--devices`` prints what there is to compute on; see
+`devices.py`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ import msgspec
 
 from chatsite.engine import check, frames, probe, sandbox
 from chatsite.engine.backend import Backend, LoadError
+from chatsite.engine.devices import Hardware
 from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.intake import Intake
 from chatsite.engine.loop import Engine, Item
 from chatsite.engine.measure import Meter
 from chatsite.engine.messages import Load, Loaded, LoadFailed, Loading, ToHost, Tuning
+from chatsite.engine.offload import PROCESSOR, Offload
 from chatsite.engine.prompt import PromptBuilder
 from chatsite.engine.template import ChatTemplate
 
@@ -39,6 +42,9 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     log.info(sandbox.enter())
     try:
+        if arguments.devices:
+            os.write(frames_out, msgspec.json.encode(_hardware(arguments.backend)) + b"\n")
+            return 0
         if arguments.check:
             check.limit_memory(Path(arguments.path).stat().st_size)
             found = check.run(
@@ -48,7 +54,12 @@ def main() -> int:
             return 0
         if arguments.probe:
             result = probe.run(
-                _opener(arguments.backend), arguments.path, arguments.tuning, arguments.depth
+                _opener(arguments.backend),
+                arguments.path,
+                arguments.tuning,
+                arguments.depth,
+                offload=arguments.offload,
+                bulk=arguments.bulk,
             )
             os.write(frames_out, msgspec.json.encode(result) + b"\n")
             return 0
@@ -136,6 +147,14 @@ def _opener(name: str) -> probe.Opener:
     return open_backend
 
 
+def _hardware(backend: str) -> Hardware:
+    if backend == "scripted":
+        return Hardware(system="scripted")
+    from chatsite.engine.llama_devices import hardware
+
+    return hardware()
+
+
 def _resident_bytes() -> int:
     """Memory in use; the most so far where the system does not tell."""
     try:
@@ -153,8 +172,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--probe", action="store_true", help="measure one tuning and leave")
     parser.add_argument("--check", action="store_true", help="load a file once and leave")
     parser.add_argument("--load-only", action="store_true", help="compute nothing in a check")
+    parser.add_argument("--devices", action="store_true", help="say what to compute on and leave")
+    parser.add_argument(
+        "--offload",
+        type=lambda text: msgspec.json.decode(text, type=Offload),
+        default=PROCESSOR,
+        help="layers on devices in a probe, as JSON",
+    )
     parser.add_argument("--path", help="the model file to probe or check")
     parser.add_argument("--depth", type=int, default=probe.DEPTH, help="tokens of context")
+    parser.add_argument("--bulk", type=int, default=0, help="only prefill so many tokens at once")
     parser.add_argument(
         "--tuning",
         type=lambda text: msgspec.json.decode(text, type=Tuning),

@@ -11,70 +11,38 @@ prompt tokens and `TURN_DECODE` answer tokens with several sequences at once. A 
 beat the plain one (neither switched on) by 3 % to replace it. Three probes do on a small
 machine: the plain one, extra buffers, then flash attention on the better of those; only if none
 of these lives is the fourth combination tried. With more than `_FEW_THREADS` threads the winner
-is tried on fewer, since two logical processors of one core may slow each other down.
+is tried on fewer, since two logical processors of one core may slow each other down. Sizes of the
+micro-batch (ubatch) are tried last, and only where a step may have more tokens than the smallest
+of them: otherwise all are the same.
 
-The choice is remembered by model and host in a JSON file, with all that was tried.
+Nobody waits for it: whoever asks while it goes on is answered with the best that is known by
+then, and the rest is measured when the model is idle. The choice is remembered by model and host,
+with all that was tried (`tuning_store.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
-import os
-import platform
-import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from chatsite.engine import spawn
+from chatsite.engine import spawn, tuning_store
 from chatsite.engine.messages import Tuning
+from chatsite.engine.offload import PROCESSOR, Offload
 from chatsite.engine.probe import DEPTH, Measured
+from chatsite.engine.tuning_store import UBATCH, Entry, Tried
 
 log = logging.getLogger(__name__)
 
-TURN_PREFILL: Final = 150
-TURN_DECODE: Final = 250
 _MUST_BEAT: Final = 0.97
 _PROBE_SECONDS: Final = 180.0
-
 _FEW_THREADS: Final = 3
-
-# Raised when probes measure something else: what is remembered is then measured again.
-_REVISION: Final = 3
-
-
-class Tried(msgspec.Struct, frozen=True):
-    """One candidate and what became of it: ``measured``, or ``problem`` (``killed by SIGSEGV``,
-    ``no answer in 180 s``, the child's last words)."""
-
-    tuning: Tuning
-    measured: Measured | None = None
-    problem: str = ""
-
-    @property
-    def turn_ms(self) -> float:
-        if self.measured is None:
-            return float("inf")
-        return TURN_PREFILL * self.measured.prefill_ms + TURN_DECODE * self.measured.decode_ms
-
-    def __str__(self) -> str:
-        words = [
-            f"extra buffers {'on' if self.tuning.use_extra_bufts else 'off'}",
-            f"flash attention {'on' if self.tuning.flash_attention else 'off'}",
-            f"threads {self.tuning.threads}",
-        ]
-        if self.measured:
-            words.append(f"{1e3 / self.measured.prefill_ms:.0f} tok/s prefill")
-            if self.measured.decode_ms:
-                words.append(f"{1e3 / self.measured.decode_ms:.0f} tok/s decode")
-        return ", ".join([*words, self.problem] if self.problem else words)
+_UBATCHES: Final = (128, 1024, 2048)
 
 
 class TuneProgress(msgspec.Struct, frozen=True):
@@ -93,8 +61,25 @@ class NoTuningWorks(Exception):
         self.tried = tried
 
 
+class Tuned(NamedTuple):
+    """``complete``: all that is worth it was measured."""
+
+    tuning: Tuning
+    complete: bool
+
+
+class _Hurried(Exception):
+    """Somebody waits for the model."""
+
+
 OnProgress = Callable[[TuneProgress], Awaitable[None] | None]
-Prober = Callable[[Tuning, int], Awaitable[Tried]]
+# A tuning, tokens of context and, or else 0, tokens at once.
+Prober = Callable[[Tuning, int, int], Awaitable[Tried]]
+
+
+def plain(threads: int) -> Tuning:
+    """What works wherever anything does."""
+    return Tuning(use_extra_bufts=False, flash_attention=False, threads=threads)
 
 
 async def tune(
@@ -104,48 +89,134 @@ async def tune(
     *,
     store: Path,
     name: str = "model",
+    offload: Offload = PROCESSOR,
+    step_ms: float = 200.0,
+    hurry: asyncio.Event | None = None,
     on_progress: OnProgress | None = None,
     prober: Prober | None = None,
-) -> Tuning:
-    """The `Tuning` for the model file ``path`` (content ``digest``) with ``threads`` threads:
-    remembered in the JSON file ``store``, or else measured, in well under a minute for a small
-    model and at most `_PROBE_SECONDS` per probe. ``name`` shows in the list of processes.
-    Raises `NoTuningWorks`. Cancelling ends the running probe."""
-    if known := remembered(store, digest, threads):
-        return known
-    prober = prober or _child_prober(path, name)
-    tried: list[Tried] = []
+) -> Tuned:
+    """The `Tuning` for the model file ``path`` (content ``digest``) with ``threads`` threads and
+    steps of ``step_ms``: remembered in the JSON file ``store``, or else measured, in well under a
+    minute for a small model and at most `_PROBE_SECONDS` per probe. ``hurry`` ends that with what
+    is known by then. ``name`` shows in the list of processes. Raises `NoTuningWorks`. Cancelling
+    ends the running probe."""
+    known = tuning_store.find(store, digest, threads, offload)
+    if known is not None and known.tuning is not None:
+        return Tuned(known.tuning, complete=True)
+    search = _Search(
+        prober or _child_prober(path, name, offload),
+        threads,
+        name,
+        list(known.tried) if known else [],
+        hurry,
+        on_progress,
+    )
+    try:
+        best = await search.best()
+        ubatch, why = await search.ubatch(best, step_ms)
+    except _Hurried:
+        tried = search.tried
+        tuning_store.remember(store, digest, Entry(None, tuple(tried), threads, offload))
+        if not all(one.problem for one in tried):
+            return Tuned(choose(tried).tuning, complete=False)
+        return Tuned(plain(threads), complete=False)
+    chosen = msgspec.structs.replace(best.tuning, ubatch=ubatch)
+    entry = Entry(chosen, tuple(search.tried), threads, offload, why)
+    tuning_store.remember(store, digest, entry)
+    return Tuned(chosen, complete=True)
 
-    async def probe(extra: bool, flash: bool, count: int = threads) -> None:
-        tuning = Tuning(use_extra_bufts=extra, flash_attention=flash, threads=count)
-        depth = min((one.measured.depth for one in tried if one.measured), default=DEPTH)
-        tried.append(await prober(tuning, depth))
-        log.info("autotune of %s: %s", name, tried[-1])
-        if on_progress is not None:
-            total = max(3 + len(_fewer(threads)), len(tried))
-            step = on_progress(TuneProgress(len(tried), total, tried[-1]))
+
+class _Search:
+    """Probes one after another, each once; ``tried`` before are not tried again."""
+
+    def __init__(
+        self,
+        prober: Prober,
+        threads: int,
+        name: str,
+        tried: list[Tried],
+        hurry: asyncio.Event | None,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._prober = prober
+        self._threads = threads
+        self._name = name
+        self.tried = tried
+        self._hurry = hurry
+        self._on_progress = on_progress
+
+    async def best(self) -> Tried:
+        """Of all but ubatch. Raises `NoTuningWorks`."""
+        await self._probe(plain(self._threads))
+        await self._probe(Tuning(True, False, self._threads))
+        living = _alive(self.tried)
+        extra = choose(living).tuning.use_extra_bufts if living else False
+        await self._probe(Tuning(extra, True, self._threads))
+        if not _alive(self.tried):
+            await self._probe(Tuning(not extra, True, self._threads))
+        if not _alive(self.tried):
+            raise NoTuningWorks(tuple(self.tried))
+        best = choose(self.tried).tuning
+        for count in _fewer(self._threads):
+            await self._probe(msgspec.structs.replace(best, threads=count))
+        return choose(self.tried)
+
+    async def ubatch(self, best: Tried, step_ms: float) -> tuple[int, str]:
+        """The size, and why."""
+        measured = best.measured
+        if measured is None or not measured.decode_ms:
+            return UBATCH, "the model writes no text"
+        rows = int(step_ms / max(measured.prefill_ms, 1e-6))
+        if rows <= min(_UBATCHES):
+            return UBATCH, f"a step has {rows} tokens of a prompt at most, so no size is faster"
+        bulk = min(rows, max(_UBATCHES))
+        sizes = [UBATCH, *(size for size in _UBATCHES if size < 2 * bulk)]
+        for size in sizes:
+            await self._probe(msgspec.structs.replace(best.tuning, ubatch=size), bulk)
+        found = [one for one in _alive(self.tried, bulk=True) if one.bulk == bulk]
+        if not found:
+            return UBATCH, "no other size worked"
+        fastest = _first_or_better(found).tuning.ubatch
+        return fastest, f"the fastest for {bulk} tokens of a prompt at once"
+
+    async def _probe(self, tuning: Tuning, bulk: int = 0) -> None:
+        if any(one.tuning == tuning and one.bulk == bulk for one in self.tried):
+            return
+        if self._hurry is not None and self._hurry.is_set():
+            raise _Hurried
+        depths = [one.measured.depth for one in _alive(self.tried) if one.measured]
+        depth = min(depths, default=DEPTH)
+        self.tried.append(await self._unless_hurried(self._prober(tuning, depth, bulk)))
+        log.info("autotune of %s: %s", self._name, self.tried[-1])
+        if self._on_progress is not None:
+            total = max(3 + len(_fewer(self._threads)), len(self.tried))
+            step = self._on_progress(TuneProgress(len(self.tried), total, self.tried[-1]))
             if step is not None:
                 await step
 
-    await probe(extra=False, flash=False)
-    await probe(extra=True, flash=False)
-    extra = choose(tried).tuning.use_extra_bufts if _alive(tried) else False
-    await probe(extra=extra, flash=True)
-    if not _alive(tried):
-        await probe(extra=not extra, flash=True)
-    if not _alive(tried):
-        raise NoTuningWorks(tuple(tried))
-    best = choose(tried).tuning
-    for count in _fewer(threads):
-        await probe(best.use_extra_bufts, best.flash_attention, count)
-    chosen = choose(tried)
-    _remember(store, _key(digest, threads), chosen, tried)
-    return chosen.tuning
+    async def _unless_hurried(self, probe: Awaitable[Tried]) -> Tried:
+        if self._hurry is None:
+            return await probe
+        measuring = asyncio.ensure_future(probe)
+        waiting = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait({measuring, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if measuring.done():
+                return measuring.result()
+            raise _Hurried
+        finally:
+            for task in (measuring, waiting):
+                task.cancel()
+            await asyncio.gather(measuring, waiting, return_exceptions=True)
 
 
 def choose(tried: list[Tried]) -> Tried:
     """The rule of this module, among those that live; the plain one comes first."""
-    best, *others = _alive(tried)
+    return _first_or_better(_alive(tried))
+
+
+def _first_or_better(alive: list[Tried]) -> Tried:
+    best, *others = alive
     for one in others:
         if one.turn_ms < best.turn_ms * _MUST_BEAT:
             best = one
@@ -157,26 +228,40 @@ def _fewer(threads: int) -> tuple[int, ...]:
     return (threads // 2, threads - 1) if threads > _FEW_THREADS else ()
 
 
-def _alive(tried: list[Tried]) -> list[Tried]:
-    return [one for one in tried if one.measured]
+def _alive(tried: list[Tried], *, bulk: bool = False) -> list[Tried]:
+    return [one for one in tried if one.measured and bool(one.bulk) == bulk]
 
 
 # Probes.
 
 
-def _child_prober(path: Path, name: str, seconds: float = _PROBE_SECONDS) -> Prober:
-    async def probe(tuning: Tuning, depth: int) -> Tried:
-        return await run_probe(path, name, tuning, depth, seconds=seconds)
+def _child_prober(
+    path: Path, name: str, offload: Offload, seconds: float = _PROBE_SECONDS
+) -> Prober:
+    async def probe(tuning: Tuning, depth: int, bulk: int) -> Tried:
+        return await run_probe(
+            path, name, tuning, depth, seconds=seconds, bulk=bulk, offload=offload
+        )
 
     return probe
 
 
 async def run_probe(
-    path: Path, name: str, tuning: Tuning, depth: int, *, seconds: float, backend: str = "llama"
+    path: Path,
+    name: str,
+    tuning: Tuning,
+    depth: int,
+    *,
+    seconds: float,
+    backend: str = "llama",
+    bulk: int = 0,
+    offload: Offload = PROCESSOR,
 ) -> Tried:
     """Measures in a child. Whatever becomes of the child, this returns, within ``seconds``."""
     arguments = ["--probe", "--name", name, "--backend", backend, "--path", str(path)]
-    arguments += ["--depth", str(depth), "--tuning", msgspec.json.encode(tuning).decode()]
+    arguments += ["--depth", str(depth), "--bulk", str(bulk)]
+    arguments += ["--tuning", msgspec.json.encode(tuning).decode()]
+    arguments += ["--offload", msgspec.json.encode(offload).decode()]
     child = await spawn.start(arguments)
     child.stdin.close()
     words: list[str] = []
@@ -187,7 +272,7 @@ async def run_probe(
             returncode = await child.process.wait()
             await listening
     except TimeoutError:
-        return Tried(tuning, problem=f"no answer in {seconds:g} s")
+        return Tried(tuning, problem=f"no answer in {seconds:g} s", bulk=bulk)
     finally:
         listening.cancel()
         with suppress(ProcessLookupError):
@@ -195,82 +280,11 @@ async def run_probe(
         await child.process.wait()
     if returncode == 0:
         try:
-            return Tried(tuning, measured=msgspec.json.decode(answer, type=Measured))
+            measured = msgspec.json.decode(answer, type=Measured)
+            return Tried(tuning, measured, bulk=bulk)
         except msgspec.DecodeError:
-            return Tried(tuning, problem="answered nonsense")
+            return Tried(tuning, problem="answered nonsense", bulk=bulk)
     problem = spawn.exit_reason(returncode)
     if returncode > 0 and words:
         problem = f"{problem}: {words[-1]}"
-    return Tried(tuning, problem=problem)
-
-
-# Memory.
-
-
-def remembered(store: Path, digest: str, threads: int) -> Tuning | None:
-    """What an earlier `tune` chose for this model on this host."""
-    entry = _read(store).get(_key(digest, threads))
-    try:
-        return msgspec.convert(entry["tuning"], Tuning) if entry else None
-    except (msgspec.ValidationError, KeyError, TypeError):
-        return None
-
-
-def history(store: Path, digest: str) -> list[tuple[Tuning, tuple[Tried, ...]]]:
-    """What was chosen for a model on this machine, and all that was tried for it."""
-    found = []
-    for key, entry in _read(store).items():
-        if key.startswith(f"{digest}:"):
-            try:
-                tried = msgspec.convert(entry["tried"], tuple[Tried, ...])
-                found.append((msgspec.convert(entry["tuning"], Tuning), tried))
-            except (msgspec.ValidationError, KeyError, TypeError):
-                continue
-    return found
-
-
-def host_fingerprint(threads: int) -> str:
-    """Changes with anything that could change the outcome: CPU, library, thread count."""
-    version = metadata.version("llama-cpp-python")
-    parts = (str(_REVISION), _cpu(), version, str(threads))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _key(digest: str, threads: int) -> str:
-    return f"{digest}:{host_fingerprint(threads)}"
-
-
-def _cpu() -> str:
-    """Model and flags of the first CPU."""
-    try:
-        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    names = ("vendor_id", "model name", "flags", "Features", "CPU part", "stepping")
-    lines = [line for line in first.splitlines() if line.split("\t")[0].strip() in names]
-    return "\n".join(lines) or platform.machine()
-
-
-def _read(store: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(store.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _remember(store: Path, key: str, chosen: Tried, tried: list[Tried]) -> None:
-    """Written beside and moved into place: a reader sees the old file or the new one."""
-    content = _read(store)
-    content[key] = msgspec.to_builtins({"tuning": chosen.tuning, "tried": tried})
-    store.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, fresh = tempfile.mkstemp(dir=store.parent, prefix=f".{store.name}.")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(content, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, store)
-    except BaseException:
-        Path(fresh).unlink()
-        raise
+    return Tried(tuning, problem=problem, bulk=bulk)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import llama_cpp
 
 from chatsite.engine.backend import LoadError
+from chatsite.engine.llama_devices import Placed
 from chatsite.engine.messages import Load
 
 log = logging.getLogger(__name__)
@@ -50,13 +51,15 @@ def load_model(load: Load, on_progress: Callable[[float], None], said: LlamaLog)
         return True
 
     params = lib.llama_model_default_params()
+    placed = Placed(load.offload)
+    placed.set(params)
     # Mapped weights cost nothing twice. Repacked ones are copies: beside a mapping they would be
     # in memory twice.
     extra = params.use_extra_bufts = load.tuning.use_extra_bufts
     params.load_mode = lib.LLAMA_LOAD_MODE_NONE if extra else lib.LLAMA_LOAD_MODE_MMAP
     params.progress_callback = callback = lib.llama_progress_callback(report)
     model = lib.llama_model_load_from_file(load.path.encode(), params)
-    del callback  # lived until here
+    del callback, placed  # lived until here
     if not model:
         reason = said.last_error.partition("error loading model: ")[2] or said.last_error
         raise LoadError(f"llama.cpp can't load the model: {reason or 'unknown'}")

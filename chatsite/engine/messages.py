@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from chatsite.engine.offload import PROCESSOR, Offload
+
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -149,6 +151,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     slots: Annotated[int, Meta(ge=1, le=256)]
     step_target_ms: Annotated[float, Meta(gt=0)]
     cache_bytes: Annotated[int, Meta(ge=0)] = 0
+    offload: Offload = PROCESSOR
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):

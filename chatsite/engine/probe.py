@@ -10,11 +10,13 @@ import msgspec
 
 from chatsite.engine.backend import Backend, Chunk, ComputeError, Decoded, Piece
 from chatsite.engine.messages import Load, Tuning
+from chatsite.engine.offload import PROCESSOR, Offload
 
 SEQUENCES: Final = 4
 DEPTH: Final = 512  # tokens of context that decoding is measured at
 _CHUNK: Final = 128
 _STEPS: Final = 16
+_BULK_TIMES: Final = 5
 _MIXED_STEPS: Final = 6
 _MIXED_CHUNK: Final = 32
 _PREFILL_SECONDS: Final = 6.0  # slow hosts measure at less depth rather than for minutes
@@ -40,11 +42,25 @@ def run(
     tuning: Tuning,
     depth: int = DEPTH,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    offload: Offload = PROCESSOR,
+    bulk: int = 0,
 ) -> Measured:
-    """Prefills one sequence, copies it to the others, decodes them together. Raises
-    `LoadError`, or RuntimeError where the library refuses to compute."""
-    load = Load("probe", path, tuning, context=2 * DEPTH, slots=SEQUENCES, step_target_ms=1000)
+    """Prefills one sequence, copies it to the others, decodes them together; or with ``bulk``
+    only prefills that many tokens at once. Raises `LoadError`, or RuntimeError where the library
+    refuses to compute."""
+    load = Load(
+        "probe",
+        path,
+        tuning,
+        context=max(2 * DEPTH, bulk + _STEPS),
+        slots=SEQUENCES,
+        step_target_ms=1000,
+        offload=offload,
+    )
     backend = open_backend(load, lambda progress: None)
+    if bulk:
+        return _in_bulk(backend, min(bulk, backend.facts.context - 1), clock)
     depth = min(depth, backend.facts.context - _STEPS - 2)
     tokens = _filler(backend, depth)
 
@@ -92,6 +108,23 @@ def run(
         decode_ms=_typical(steps) * 1e3 / SEQUENCES,
         depth=done,
     )
+
+
+def _in_bulk(backend: Backend, count: int, clock: Callable[[], float]) -> Measured:
+    """As the engine prefills a long prompt that has a step for itself."""
+    tokens = _filler(backend, count)
+    seconds = []
+    for _ in range(_BULK_TIMES):
+        backend.memory.clear(0)
+        began = clock()
+        for start in range(0, count, backend.facts.max_rows):
+            part = tokens[start : start + backend.facts.max_rows]
+            if (outcome := backend.decode([Chunk(0, start, part, 1)])) is not Decoded.OK:
+                raise RuntimeError(outcome.value)
+        seconds.append((clock() - began) / count)
+    backend.close()
+    # The first computation reads the weights from disk: not counted.
+    return Measured(prefill_ms=_typical(seconds[1:]) * 1e3, decode_ms=0.0, depth=count)
 
 
 def _vectors(backend: Backend, tokens: list[int], clock: Callable[[], float]) -> Measured:

@@ -21,6 +21,8 @@ directives of its own; any other file, or none, is taken too:
 ``@load-fail``     loading fails
 ``@load-crash``    loading aborts the process
 ``@forgetful``     memory can't be cut, as in recurrent models
+``@device-layers N``  loading fails with more than N layers on devices
+``@device-crash N``   the same, but it aborts the process
 ``@embeds``        the model gives vectors only, no text
 
 Vectors of texts have 64 numbers, each counting the words that fall to it, and length 1, so equal
@@ -202,8 +204,11 @@ class ScriptedBackend:
         for part in range(10) if "load-ms" in directives else ():
             time.sleep(directives["load-ms"] / 10_000)
             on_progress((part + 1) / 11)
-        if "load-crash" in directives:
+        layers = sum(load.offload.layers)
+        if "load-crash" in directives or layers > directives.get("device-crash", layers):
             os.abort()
+        if layers > (most := directives.get("device-layers", layers)):
+            raise LoadError(f"the device did not take more than {most} layers")
         if "load-fail" in directives:
             raise LoadError("the scripted model was told not to load")
         on_progress(1.0)

@@ -14,7 +14,13 @@ from typing import NamedTuple
 
 from chatsite.engine.frames import MAX_FRAME
 
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "TZ")
+_PASSED_ON = (
+    *("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "TZ"),
+    # Which devices of the machine are ours, in the words of their makers, and where drivers are.
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "CUDA_CACHE_PATH"),
+    *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION"),
+    *("GGML_VK_VISIBLE_DEVICES", "VK_DRIVER_FILES", "VK_ICD_FILENAMES", "ONEAPI_DEVICE_SELECTOR"),
+)
 _FIXED = {
     # llama.cpp's threads meet some thousand times a step, so they must spin for a moment (with
     # a passive wait policy throughput halves), and no OMP_* variable is passed on. But GNU

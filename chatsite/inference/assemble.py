@@ -16,7 +16,7 @@ from django.conf import settings
 
 from chatsite.dispatch.connection import connect
 from chatsite.dispatch.queue import Queue
-from chatsite.engine import autotune
+from chatsite.engine import tuning_store
 from chatsite.engine.threads import default_threads
 from chatsite.inference.budget import Budget
 from chatsite.inference.host import Host
@@ -34,7 +34,8 @@ def resolve(name: str) -> ModelSpec:
     context, slots = wish.context or ENV.context, wish.slots or ENV.slots
     threads = ENV.threads or default_threads()
     tuning_file = ENV.data_dir / "tuning.json"
-    tuning = autotune.remembered(tuning_file, version.digest, threads)
+    known = tuning_store.find(tuning_file, version.digest, threads)
+    tuning = known.tuning if known else None
     flash = tuning.flash_attention if tuning else False
     options = placing.options(
         version, context, slots, flash_attention=flash, fixed=bool(wish.context)
@@ -106,7 +107,11 @@ async def serve() -> None:
         first_models=first_models,
         keep_loaded=ENV.keep_loaded,
         lease_seconds=ENV.lease_seconds,
-        budget=Budget(ENV.memory_mb << 20),
+        budget=Budget(
+            ENV.memory_mb << 20,
+            layers=None if ENV.gpu_layers == "auto" else ENV.gpu_layers,
+            named=ENV.gpu_devices,
+        ),
     )
     task = asyncio.create_task(host.run(), name="host")
     loop = asyncio.get_running_loop()

@@ -2,31 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
+from chatsite.engine import devices
+from chatsite.engine.devices import Device, Hardware
 from chatsite.errors import ChatsiteError, ModelDoesNotFit, NoPlaceForModel
 from chatsite.inference import machine, status
+from chatsite.inference.status import HostDevice, HostMemory
+
+# A device is asked again after this time; to ask takes its driver a moment.
+_FRESH_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
+async def _hardware() -> Hardware:
+    return await devices.find() if devices.built_for() else Hardware()
+
+
+@dataclass
 class Budget:
-    """``fixed`` bytes in all, as an administrator has set it; 0 follows the machine."""
+    """``fixed`` bytes of memory in all, as an administrator has set it; 0 follows the machine.
+    At most ``layers`` of a model are on devices, None for as many as there is room for; only the
+    devices that are ``named`` are used, in that order, or all, the one with most room first."""
 
     fixed: int = 0
     memory: Callable[[], machine.Memory] = machine.memory
+    layers: int | None = None
+    named: tuple[str, ...] = ()
+    find: Callable[[], Awaitable[Hardware]] = _hardware
+    known: tuple[Device, ...] = field(default=(), init=False)
+    _asked: float = field(default=float("-inf"), init=False)
+    _without: bool = field(default=False, init=False)
 
     def room(self) -> tuple[int, int]:
         """Bytes that models may take in all, and those that the machine has left."""
         found = self.memory()
         return self.fixed or found.budget, found.available
 
-    def status(self, committed: int) -> status.HostMemory:
+    async def devices(self, *, fresh: bool = False) -> tuple[Device, ...]:
+        """Those that layers may be on, with what they have left; ``fresh`` asks again."""
+        if self.layers == 0 or self._without:
+            return ()
+        now = time.monotonic()
+        if fresh or now - self._asked >= _FRESH_SECONDS:
+            self.known = _chosen((await self.find()).devices, self.named)
+            self._asked, self._without = now, not self.known
+        return self.known
+
+    def status(self, committed: int) -> HostMemory:
         found = self.memory()
         budget = self.fixed or found.budget
-        return status.HostMemory(found.total, found.available, budget, committed)
+        return HostMemory(found.total, found.available, budget, committed)
+
+    def device_status(self, promised: Mapping[str, int]) -> tuple[HostDevice, ...]:
+        return tuple(
+            HostDevice(
+                name=one.name,
+                description=one.description,
+                free=one.free,
+                total=one.total,
+                promised=promised.get(one.name, 0),
+                shared=one.shared,
+            )
+            for one in self.known
+        )
+
+
+def _chosen(found: tuple[Device, ...], named: tuple[str, ...]) -> tuple[Device, ...]:
+    if not named:
+        return tuple(sorted(found, key=lambda device: -device.free))
+    by_name = {device.name.lower(): device for device in found}
+    return tuple(by_name[name.lower()] for name in named if name.lower() in by_name)
 
 
 async def fits_elsewhere(redis: Redis, host: str, model: str, error: ChatsiteError) -> bool:
@@ -36,9 +85,9 @@ async def fits_elsewhere(redis: Redis, host: str, model: str, error: ChatsiteErr
         return False
     needed = int(error.details.get("needed_mb", 0)) << 20
     return any(
-        other.memory and other.memory.budget >= needed and not _refuses(other, model)
+        other.room >= needed and not _refuses(other, model)
         for other in await status.alive(redis)
-        if other.id != host
+        if other.id != host and other.memory
     )
 
 

@@ -14,10 +14,12 @@ from chatsite.stream.publish import Publisher
 @dataclass(frozen=True)
 class Effects:
     """``ended`` saves an outcome; ``died`` gives the jobs back; ``broken`` quarantines the model;
+    ``demoted`` has it loaded again with fewer layers on devices, which did not take them;
     ``changed`` announces its state or a free slot."""
 
     ended: Callable[[Running, Outcome], None]
     died: Callable[[list[Running]], None]
     broken: Callable[[ModelSpec, str], None]
+    demoted: Callable[[ModelSpec, str], None]
     changed: Callable[[], None]
     publisher: Publisher

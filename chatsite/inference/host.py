@@ -79,10 +79,13 @@ class Host:
             ended=lambda running, outcome: self._spawn(self._conclude(running, outcome)),
             died=lambda lost: self._spawn(self._return(lost, fault=True)),
             broken=lambda spec, reason: self._spawn(self._broken(spec, reason)),
+            demoted=self._demoted,
             changed=self._changed,
             publisher=publisher,
         )
-        self.placement = Placement(resolve, effects, keep_loaded, budget.room)
+        self.placement = Placement(
+            resolve, effects, keep_loaded, budget.room, budget.devices, budget.layers
+        )
         self._desk = Desk(id, redis, self.placement)
         self._titler = titling.Titler(self.placement)
 
@@ -210,10 +213,8 @@ class Host:
                 return await self._queue.lease(name, self.id)
             except UnreadableJob as error:
                 log.error("%s: %s", error, error.__cause__)
-                failed = Outcome(GenerationState.FAILED, error=EngineFailed().as_dict())
-                await outcomes.conclude_unheld(
-                    *(self._queue, self._publisher, error.id), attempt=error.attempt, outcome=failed
-                )
+                failed = (error.id, error.attempt, EngineFailed())
+                await outcomes.fail_unheld(self._queue, self._publisher, *failed)
 
     async def _begin(self, runner: ModelRunner, lease: Lease) -> None:
         id = lease.job.id
@@ -243,13 +244,8 @@ class Host:
     async def _refuse_all(self, name: str, error: ChatsiteError) -> None:
         """Nobody can serve this model: all who wait are told, and why."""
         while lease := await self._lease(name):
-            await outcomes.conclude_unheld(
-                self._queue,
-                self._publisher,
-                lease.job.id,
-                attempt=lease.attempt,
-                outcome=Outcome(GenerationState.FAILED, error=error.as_dict()),
-            )
+            failed = (lease.job.id, lease.attempt, error)
+            await outcomes.fail_unheld(self._queue, self._publisher, *failed)
 
     # Ends.
 
@@ -285,6 +281,11 @@ class Host:
 
     async def _settle(self, given_back: GivenBack) -> None:
         await outcomes.end_exhausted(self._queue, self._publisher, given_back)
+
+    def _demoted(self, spec: ModelSpec, reason: str) -> None:
+        self.placement.demote(spec.digest, reason)
+        self._to_load.setdefault(spec.name, None)
+        self._wake.set()
 
     async def _broken(self, spec: ModelSpec, reason: str) -> None:
         log.error("%s is quarantined: %s", spec.name, reason)
@@ -346,5 +347,6 @@ class Host:
                 pid=os.getpid(),
                 models=self.placement.statuses(),
                 memory=self._budget.status(self.placement.committed),
+                devices=self._budget.device_status(self.placement.on_devices),
             ),
         )

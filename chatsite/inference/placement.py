@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Coroutine, Set
-from typing import Any
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
+from typing import Any, NamedTuple
 
+from chatsite.engine.devices import Device
 from chatsite.errors import ChatsiteError, ModelDoesNotFit, ModelUnavailable, NoPlaceForModel
 from chatsite.inference import machine
 from chatsite.inference.effects import Effects
-from chatsite.inference.room import Held, Limits, Load, Option, Refuse, decide
+from chatsite.inference.layout import Layout, Option
+from chatsite.inference.room import Held, Limits, Load, Refuse, decide
 from chatsite.inference.runner import ModelRunner
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
@@ -27,11 +30,26 @@ _PATIENCE_SECONDS = 30.0
 _CACHE_UNIT = 32 << 20  # small changes of what is left are not worth a word
 _REFUSED_SECONDS = 10.0
 _NO_LIMITS = (1 << 62, 1 << 62)
+# A device that failed once may have been full, so it is tried again after this time.
+_DEVICE_PROBLEM_SECONDS = 600.0
+
+
+class _Demotion(NamedTuple):
+    """At most ``layers`` on devices, since more were not taken at ``when``, for ``reason``."""
+
+    layers: int
+    reason: str
+    when: float
+
+
+async def _no_devices(*, fresh: bool = False) -> tuple[Device, ...]:
+    return ()
 
 
 class Placement:
     """Runners by digest, since two names may point to one version. ``room`` gives the bytes that
-    models may take in all and those that the machine has left."""
+    models may take in all and those that the machine has left, ``devices`` what else there is to
+    compute on, for ``layers`` of each model at most (None for all)."""
 
     def __init__(
         self,
@@ -39,11 +57,16 @@ class Placement:
         effects: Effects,
         keep_loaded: int,
         room: Callable[[], tuple[int, int]] = lambda: _NO_LIMITS,
+        devices: Callable[..., Awaitable[tuple[Device, ...]]] = _no_devices,
+        layers: int | None = None,
     ) -> None:
         self._resolve = resolve
         self._effects = effects
         self._keep_loaded = keep_loaded
         self._room = room
+        self._devices = devices
+        self._layers = layers
+        self._demoted: dict[str, _Demotion] = {}
         self._runners: dict[str, ModelRunner] = {}
         self._names: dict[str, tuple[ModelSpec, float]] = {}
         self._kept_waiting: dict[str, tuple[ModelSpec, float]] = {}
@@ -83,6 +106,8 @@ class Placement:
         """Tells which models somebody waits for now. What is loaded for them does not go for
         another one before it has answered, but for long waits."""
         self._in_line = {self._names[name][0].digest for name in names if name in self._names}
+        for digest in self._in_line & self._runners.keys():
+            self._runners[digest].tuner.hurry()
         self._kept_waiting = {n: kept for n, kept in self._kept_waiting.items() if n in names}
         if not self._kept_waiting:
             for runner in self._runners.values():
@@ -108,7 +133,7 @@ class Placement:
                     self._names.pop(name, None)  # `forget` may have been here meanwhile
         named = {spec.digest for spec, _ in self._names.values()}
         for runner in tuple(self._runners.values()):
-            runner.watch()
+            runner.watch(waited_for=runner.spec.digest in self._in_line)
             if not runner.idle or runner.spec.digest in self._in_line:
                 continue
             expires_in = runner.expires_in
@@ -137,6 +162,14 @@ class Placement:
         """Bytes that are promised to models and their caches."""
         return sum(_held(runner).promised + runner.cache_bytes for runner in self._runners.values())
 
+    @property
+    def on_devices(self) -> Mapping[str, int]:
+        """Bytes that are promised on each device."""
+        promised: Counter[str] = Counter()
+        for runner in self._runners.values():
+            promised.update(dict(runner.layout.on))
+        return promised
+
     async def _spec(self, name: str, fresh_seconds: float = _RESOLVE_SECONDS) -> ModelSpec:
         known = self._names.get(name)
         if known and time.monotonic() - known[1] < fresh_seconds:
@@ -153,32 +186,63 @@ class Placement:
 
     async def _make(self, spec: ModelSpec) -> ModelRunner | None:
         """A runner with memory of its own, after others have gone for it if need be."""
-        budget, available = self._room()
-        held = [_held(r, self._in_line) for r in self._runners.values()]
         options = spec.options or (Option(spec.context, 0, 0),)
-        match decide(options, held, Limits(budget, available, self._keep_loaded)):
-            case Refuse(least, room):
-                raise _refusal(least, room)
-            case Load(option, evict):
-                for digest in evict:
-                    if other := self._runners.get(digest):
-                        await self._stop(other)
-                if option.context < spec.context:
-                    log.warning(
-                        "%s gets a context of %s tokens: there is no memory for %s",
-                        *(spec.name, option.context, spec.context),
-                    )
-                runner = ModelRunner(
-                    dataclasses.replace(spec, context=option.context),
-                    self._effects,
-                    option,
-                    wanted=spec.context,
-                    keep_alive=spec.keep_alive,
-                )
-                self._runners[spec.digest] = runner
-                await self._share()
-                return runner
-        return None
+        devices = await self._devices()
+        most, problem = self._most_layers(spec.digest)
+        while True:
+            budget, available = self._room()
+            held = [_held(r, self._in_line) for r in self._runners.values()]
+            limits = Limits(budget, available, self._keep_loaded, devices, most)
+            match decide(options, held, limits):
+                case Refuse(least, room):
+                    raise _refusal(least, room)
+                case Load(layout, evict):
+                    for digest in evict:
+                        if other := self._runners.get(digest):
+                            await self._stop(other)
+                    if evict and devices:
+                        # What a device really has back is known only now.
+                        devices = await self._devices(fresh=True)
+                        continue
+                    return await self._begin(spec, layout, problem)
+                case _:
+                    return None
+
+    async def _begin(self, spec: ModelSpec, layout: Layout, problem: str) -> ModelRunner:
+        context = layout.option.context
+        if context < spec.context:
+            log.warning(
+                "%s gets a context of %s tokens: there is no memory for %s",
+                *(spec.name, context, spec.context),
+            )
+        if layout.layers:
+            log.info("%s: layers on devices: %s", spec.name, layout.offload)
+        runner = self._runners[spec.digest] = ModelRunner(
+            dataclasses.replace(spec, context=context),
+            self._effects,
+            layout,
+            wanted=spec.context,
+            device_problem=problem,
+            keep_alive=spec.keep_alive,
+        )
+        await self._share()
+        return runner
+
+    def _most_layers(self, digest: str) -> tuple[int | None, str]:
+        """How many layers may be on devices, and why not more."""
+        found = self._demoted.get(digest)
+        if found is None or time.monotonic() - found.when > _DEVICE_PROBLEM_SECONDS:
+            self._demoted.pop(digest, None)
+            return self._layers, ""
+        return found.layers, found.reason
+
+    def demote(self, digest: str, reason: str) -> None:
+        """Forgets a runner whose layers devices did not take: half of them next time, then none."""
+        runner = self._runners.pop(digest, None)
+        if runner is not None:
+            again = digest in self._demoted
+            layers = 0 if again else runner.layout.layers // 2
+            self._demoted[digest] = _Demotion(layers, reason, time.monotonic())
 
     async def _share(self) -> None:
         """Caches get what the models leave of the budget, in equal parts."""
@@ -254,6 +318,8 @@ def _held(runner: ModelRunner, in_line: Set[str] = frozenset()) -> Held:
         idle=runner.idle and not loading and not waited_for,
         pinned=runner.spec.pinned,
         last_used=runner.last_used,
+        on=runner.layout.on,
+        loading=runner.loaded is None,
     )
 
 

@@ -7,28 +7,25 @@ The runner is the only owner of the model's state. Others call `ensure`, `take`,
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from chatsite.chat.models import GenerationState
-from chatsite.dispatch.outcome import Outcome
 from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.engine.frames import FrameTooLarge
-from chatsite.errors import ContextOverflow, RequestRefused
+from chatsite.errors import ContextOverflow
 from chatsite.inference.asides import Aside, Asides
 from chatsite.inference.effects import Effects
 from chatsite.inference.expect import Occupancy
+from chatsite.inference.layout import Layout, Option
 from chatsite.inference.questions import Questions
-from chatsite.inference.room import Option
 from chatsite.inference.running import Running
-from chatsite.inference.spec import ModelSpec, tuning_of
+from chatsite.inference.spec import ModelSpec
 from chatsite.inference.status import ModelState, ModelStatus
-from chatsite.stream.messages import Vectors
+from chatsite.inference.tuner import Tuner
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +40,25 @@ _DEATHS_IN_A_ROW = 4
 _SILENT_SECONDS = 300.0
 
 
-_NOTHING = Option(0, 0, 0)
+class DeviceFailed(Exception):
+    """The model could not be loaded with layers on devices; it may be without."""
+
+
+_NOTHING = Layout(Option(0, 0, 0))
 
 
 @dataclass
 class ModelRunner:
-    """``memory`` is what was promised to the model, ``cache_bytes`` are what it may have besides,
-    ``wanted`` the context that it should have had."""
+    """``layout`` is where the model is and what was promised to it, ``cache_bytes`` are what it
+    may have besides, ``wanted`` the context that it should have had, ``device_problem`` why not
+    more of it is on devices."""
 
     spec: ModelSpec
     effects: Effects
-    memory: Option = _NOTHING
+    layout: Layout = _NOTHING
     cache_bytes: int = 0
     wanted: int = 0
+    device_problem: str = ""
     keep_alive: float = -1.0
     state: ModelState = "waiting"
     progress: float | None = None
@@ -70,6 +73,7 @@ class ModelRunner:
     closing: bool = False
     # A job that was there when a child died, twice, waits to be computed alone.
     suspect_waits: bool = False
+    tuner: Tuner = field(default_factory=Tuner)
     _questions: Questions = field(default_factory=Questions)
     _asides: Asides = field(default_factory=Asides)
     _client: EngineClient | None = None
@@ -97,8 +101,8 @@ class ModelRunner:
     def promised(self) -> int:
         """Bytes: as computed until the model is loaded, then as measured, with what it may still
         take as it works. Its cache has what is left over."""
-        loaded = self.loaded.rss_bytes if self.loaded else self.memory.loaded
-        return loaded + self.memory.work
+        option = self.layout.option
+        return (self.loaded.rss_bytes if self.loaded else option.loaded) + option.work
 
     @property
     def expires_in(self) -> float | None:
@@ -138,6 +142,10 @@ class ModelRunner:
                 [time.monotonic() - running.began for running in self.running.values()],
                 self.spec.slots,
             ),
+            layers=len(self.layout.option.layers),
+            device_layers=self.layout.layers,
+            devices=dict(self.layout.on),
+            device_problem=self.device_problem,
         )
 
     def ensure(self) -> None:
@@ -156,8 +164,7 @@ class ModelRunner:
             await self._send(running.frame())
         except FrameTooLarge as error:
             log.warning("generation %s: %s", job.id, error)
-            failed = ContextOverflow().as_dict()
-            self._end(job.id, Outcome(GenerationState.FAILED, error=failed))
+            self._end(job.id, m.Failed(job.id, ContextOverflow.code, str(ContextOverflow())))
 
     async def cancel(self, id: str) -> None:
         if id in self.running:
@@ -192,12 +199,17 @@ class ModelRunner:
         await self.cancel(id)
         self.running.pop(id, None)
 
-    def watch(self) -> None:
-        """Ends a child that has stopped to compute with answers under way: they begin again."""
-        if self._client is None or not self.running:
+    def watch(self, *, waited_for: bool) -> None:
+        """Ends a child that has stopped to compute with answers under way, which begin again; and
+        an idle one whose settings are not all measured, unless it is ``waited_for``."""
+        if self._client is None or self.state != "ready":
             return
-        if time.monotonic() - max(self._client.heard, self.last_used) > _SILENT_SECONDS:
+        unused = time.monotonic() - self.last_used
+        if self.running and min(unused, time.monotonic() - self._client.heard) > _SILENT_SECONDS:
             log.error("%s: no sign of life for %d s", self.spec.name, _SILENT_SECONDS)
+            self._client.kill()
+        elif self.idle and not waited_for and self.tuner.due(unused):
+            self._become("measuring", 0.0)
             self._client.kill()
 
     async def stop(self) -> list[Running]:
@@ -215,10 +227,12 @@ class ModelRunner:
         while True:
             try:
                 reason = await self._one_life()
+                if self.tuner.left_for_it():
+                    continue
             except asyncio.CancelledError:
                 raise
-            except autotune.NoTuningWorks as error:
-                self._give_up(str(error))
+            except (autotune.NoTuningWorks, DeviceFailed) as error:
+                self._fail(str(error))
                 return
             except EngineError as error:
                 reason = str(error)
@@ -231,12 +245,18 @@ class ModelRunner:
             self.effects.died(lost)
             limit = _DEATHS_IN_A_ROW if self._has_answered else _DEATHS_BEFORE_FIRST_ANSWER
             if self._deaths >= limit:
-                self._give_up(reason)
+                self._fail(reason)
                 return
             self._become("loading")
             await asyncio.sleep(_BACKOFF_SECONDS[min(self._deaths, len(_BACKOFF_SECONDS)) - 1])
 
-    def _give_up(self, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
+        """A device may fail where it should not: its driver, or others took its memory."""
+        if self.layout.layers:
+            log.error("%s: %d layers on devices: %s", self.spec.name, self.layout.layers, reason)
+            self._become("waiting")
+            self.effects.demoted(self.spec, reason)
+            return
         self.reason = reason
         self._become("failed")
         self.effects.broken(self.spec, reason)
@@ -248,9 +268,13 @@ class ModelRunner:
     async def _one_life(self) -> str:
         """Runs one child to its end; returns why it ended."""
         self.loaded = self.stats = None
-        tuning = await tuning_of(
+        self._become("measuring", 0.0)
+        tuning = await self.tuner.tuning(
             self.spec,
+            self.layout.offload,
             lambda progress: self._become("measuring", progress.done / max(progress.total, 1)),
+            # A child that died of settings that were not measured needs others.
+            patient=bool(self._deaths),
         )
         self._become("loading", 0.0)
         client = EngineClient(
@@ -260,18 +284,8 @@ class ModelRunner:
         )
         try:
             self._client = client
-            self.loaded = await client.start(
-                m.Load(
-                    name=self.spec.name,
-                    path=str(self.spec.path),
-                    tuning=tuning,
-                    context=self.spec.context,
-                    slots=self.spec.slots,
-                    step_target_ms=self.spec.step_target_ms,
-                    cache_bytes=(cache := self.cache_bytes),
-                ),
-                on_loading=lambda progress: self._become("loading", progress),
-            )
+            cache = self.cache_bytes
+            self.loaded = await self._start(client, tuning)
             if cache != self.cache_bytes:
                 await self._send(m.Cache(self.cache_bytes))
             self.last_used = time.monotonic()
@@ -284,6 +298,17 @@ class ModelRunner:
             self._asides.lose()
             await client.stop()
 
+    async def _start(self, client: EngineClient, tuning: m.Tuning) -> m.Loaded:
+        load = self.spec.load(tuning, self.layout.offload, self.cache_bytes)
+        try:
+            return await client.start(
+                load, on_loading=lambda progress: self._become("loading", progress)
+            )
+        except EngineError as error:
+            if self.layout.layers:
+                raise DeviceFailed(str(error)) from error
+            raise
+
     # Frames.
 
     def _handle(self, frame: m.ToHost) -> None:
@@ -293,24 +318,13 @@ class ModelRunner:
             case m.Step(deltas):
                 for delta in deltas:
                     self._text(delta)
-            case m.Finished(id=id, reason=reason, usage=usage):
-                self._deaths, self._has_answered = 0, True
-                cancelled = reason == "cancelled"
-                state = GenerationState.CANCELLED if cancelled else GenerationState.DONE
-                self._end(id, Outcome(state, finish_reason=reason, usage=usage))
             case m.Stats():
                 self.stats = frame
-            case m.Embedded(id=id, vectors=vectors, size=size, tokens=tokens):
+            case m.Finished() | m.Embedded():
                 self._deaths, self._has_answered = 0, True
-                if id in self.running:
-                    self.running[id].vectors = Vectors(vectors, size, tokens)
-                usage = m.Usage(tokens, 0, 0, 0.0, 0.0, 0.0)
-                self._end(id, Outcome(GenerationState.DONE, finish_reason="stop", usage=usage))
-            case m.Failed(id=id, code=code, message=message, details=details):
-                error = {"code": code, "message": message, "permanent": True, **details}
-                if code == RequestRefused.code:
-                    error["reason"] = message
-                self._end(id, Outcome(GenerationState.FAILED, error=error))
+                self._end(frame.id, frame)
+            case m.Failed():
+                self._end(frame.id, frame)
 
     def _text(self, delta: m.Delta) -> None:
         running = self.running.get(delta.id)
@@ -324,20 +338,14 @@ class ModelRunner:
         if took is not None:
             publisher.reasoned(running.writer, took)
 
-    def _end(self, id: str, outcome: Outcome) -> None:
+    def _end(self, id: str, last: m.Finished | m.Embedded | m.Failed) -> None:
         running = self.running.pop(id, None)
         if running is None:
             return
         self.last_used = time.monotonic()
         said = running.lease.job.keep_alive
         self.keep_alive = self.spec.keep_alive if said is None else said
-        if outcome.usage and not running.lease.job.embed:
+        if isinstance(last, m.Finished):
             self.occupancy.add(time.monotonic() - running.began)
-        took = running.reasoning.stop(self.last_used)
-        if took is not None:
-            running.writer.reasoned(took)
-        if running.first_text_at is not None:
-            ttft = (running.first_text_at - running.lease.job.queued_at) * 1000
-            outcome = dataclasses.replace(outcome, ttft_ms=ttft)
-        self.effects.ended(running, outcome)
+        self.effects.ended(running, running.closed(last, self.last_used))
         self.effects.changed()

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from chatsite.chat.models import GenerationState
+from chatsite.dispatch.outcome import Outcome
 from chatsite.dispatch.queue import Lease
-from chatsite.engine.messages import PLAIN, Embed, Generate, OutputSyntax
+from chatsite.engine.messages import (
+    PLAIN,
+    Embed,
+    Embedded,
+    Failed,
+    Finished,
+    Generate,
+    OutputSyntax,
+    Usage,
+)
+from chatsite.errors import RequestRefused
 from chatsite.stream.messages import Vectors
 from chatsite.stream.publish import Writer
 
@@ -64,6 +76,33 @@ class Running:
 
     def __post_init__(self) -> None:
         self.reasoning = ReasoningClock(self.syntax, self.writer.full_text(), time.monotonic())
+
+    def closed(self, last: Finished | Embedded | Failed, now: float) -> Outcome:
+        """The outcome by the engine's last frame; a reasoning that is open ends ``now``."""
+        outcome = self._outcome(last)
+        took = self.reasoning.stop(now)
+        if took is not None:
+            self.writer.reasoned(took)
+        if self.first_text_at is None:
+            return outcome
+        ttft = (self.first_text_at - self.lease.job.queued_at) * 1000
+        return replace(outcome, ttft_ms=ttft)
+
+    def _outcome(self, last: Finished | Embedded | Failed) -> Outcome:
+        match last:
+            case Finished(reason=reason, usage=usage):
+                cancelled = reason == "cancelled"
+                state = GenerationState.CANCELLED if cancelled else GenerationState.DONE
+                return Outcome(state, finish_reason=reason, usage=usage)
+            case Embedded(vectors=vectors, size=size, tokens=tokens):
+                self.vectors = Vectors(vectors, size, tokens)
+                usage = Usage(tokens, 0, 0, 0.0, 0.0, 0.0)
+                return Outcome(GenerationState.DONE, finish_reason="stop", usage=usage)
+            case Failed(code=code, message=message, details=details):
+                error = {"code": code, "message": message, "permanent": True, **details}
+                if code == RequestRefused.code:
+                    error["reason"] = message
+                return Outcome(GenerationState.FAILED, error=error)
 
     def frame(self) -> Generate | Embed:
         """What the engine child is asked for, behind what earlier attempts wrote."""

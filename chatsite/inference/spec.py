@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Literal
 
 from chatsite.engine import autotune
 from chatsite.engine import messages as m
-from chatsite.inference.room import Option
+from chatsite.engine.offload import PROCESSOR, Offload
+from chatsite.inference.layout import Option
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,39 @@ class ModelSpec:
     keep_alive: float = -1.0
     pinned: bool = False
 
+    def load(self, tuning: m.Tuning, offload: Offload, cache_bytes: int) -> m.Load:
+        """The first frame to its engine child."""
+        return m.Load(
+            name=self.name,
+            path=str(self.path),
+            tuning=tuning,
+            context=self.context,
+            slots=self.slots,
+            step_target_ms=self.step_target_ms,
+            cache_bytes=cache_bytes,
+            offload=offload,
+        )
+
 
 async def tuning_of(
-    spec: ModelSpec, on_progress: Callable[[autotune.TuneProgress], None] | None = None
-) -> m.Tuning:
-    """The settings that this model runs with here; measured at its first load."""
+    spec: ModelSpec,
+    on_progress: Callable[[autotune.TuneProgress], None] | None = None,
+    *,
+    offload: Offload = PROCESSOR,
+    hurry: asyncio.Event | None = None,
+) -> autotune.Tuned:
+    """The settings that this model runs with here; measured at its first load, unless somebody
+    is in a ``hurry``."""
     if spec.backend != "llama":
-        return m.Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
+        return autotune.Tuned(autotune.plain(1), complete=True)
     return await autotune.tune(
         spec.path,
         digest=spec.digest,
         threads=spec.threads,
         store=spec.tuning_file,
         name=spec.name,
+        offload=offload,
+        step_ms=spec.step_target_ms,
+        hurry=hurry,
         on_progress=on_progress,
     )

@@ -28,7 +28,9 @@ class ModelStatus(msgspec.Struct, frozen=True):
     take; ``wanted_context`` is the context that did not fit memory, 0 if all is as wanted;
     ``expires_at`` when it is let go unless somebody asks, in seconds since the epoch.
     ``typical_seconds`` is what an answer had its slot for lately, and ``openings`` the seconds
-    after which slots get free for those in line by that measure."""
+    after which slots get free for those in line by that measure. ``device_layers`` of its
+    ``layers`` are on ``devices`` (bytes by name); ``device_problem`` is why there are not more of
+    them, where a device did not take what it had room for."""
 
     name: str
     digest: str
@@ -47,6 +49,10 @@ class ModelStatus(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     typical_seconds: float | None = None
     openings: tuple[float, ...] = ()
+    layers: int = 0
+    device_layers: int = 0
+    devices: dict[str, int] = {}
+    device_problem: str = ""
 
 
 class HostMemory(msgspec.Struct, frozen=True):
@@ -59,12 +65,31 @@ class HostMemory(msgspec.Struct, frozen=True):
     committed: int = 0
 
 
+class HostDevice(msgspec.Struct, frozen=True):
+    """Bytes: of a device, ``free`` when it was last asked, and ``promised`` to models.
+    ``shared``: they are the machine's own."""
+
+    name: str
+    description: str
+    free: int
+    total: int
+    promised: int
+    shared: bool = False
+
+
 class HostStatus(msgspec.Struct, frozen=True):
     id: str
     hostname: str
     pid: int
     models: tuple[ModelStatus, ...] = ()
     memory: HostMemory | None = None
+    devices: tuple[HostDevice, ...] = ()
+
+    @property
+    def room(self) -> int:
+        """Bytes that models may take, wherever."""
+        own = sum(device.total for device in self.devices if not device.shared)
+        return own + (self.memory.budget if self.memory else 0)
 
 
 _encode = msgspec.json.Encoder().encode

@@ -62,7 +62,18 @@ async def loaded(site: Runtime) -> list[str]:
                 line += f"  {model.context} tokens each"
             if model.wanted_context:
                 line += f" ({model.wanted_context} do not fit memory)"
+            if model.devices:
+                on = ", ".join(f"{n} {filesizeformat(size)}" for n, size in model.devices.items())
+                line += f"  {model.device_layers} of {model.layers} layers on {on}"
+            if model.device_problem:
+                line += f" (more were not taken: {model.device_problem})"
             lines.append(f"{line}  {model.reason}".rstrip())
+        lines += [
+            f"{host.hostname}: {device.name}, {device.description}: "
+            f"{filesizeformat(device.promised)} promised, {filesizeformat(device.free)} of "
+            f"{filesizeformat(device.total)} were free"
+            for device in host.devices
+        ]
         if host.memory:
             lines.append(
                 f"{host.hostname}: {filesizeformat(host.memory.committed)} of "

@@ -78,6 +78,7 @@ def host(found: HostStatus) -> dict[str, Any]:
         "id": found.id,
         "name": found.hostname,
         "memory": msgspec.to_builtins(found.memory),
+        "devices": msgspec.to_builtins(found.devices),
         "models": [
             {
                 "name": model.name,
@@ -89,6 +90,9 @@ def host(found: HostStatus) -> dict[str, Any]:
                 "context": model.context,
                 "memory": model.rss_bytes,
                 "reason": model.reason,
+                "layers": model.layers,
+                "on_devices": model.device_layers,
+                "device_problem": model.device_problem,
             }
             for model in found.models
         ],

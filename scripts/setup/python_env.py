@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -19,6 +20,7 @@ from scripts.setup.stamps import Stamps, digest
 
 _UV = VENV / "bin" / "uv"
 _STAMPS = Stamps(STAMPS)
+_BUILD = "cmake.define.CHATSITE_BUILD"
 _REGISTRY_ADVICE = "Check that the package registry can be reached (pip's settings apply)."
 
 
@@ -71,6 +73,18 @@ def _build_key() -> str:
     return digest([os.environ.get("CMAKE_ARGS", ""), system.cpu_features()])[:16]
 
 
+def built_otherwise(venv: Path, key: str) -> bool:
+    """Whether an installed llama.cpp was compiled with another build key. uv takes a package of
+    the right version for the right one, however it was built."""
+    for folder in venv.glob("lib/python3*/site-packages/llama_cpp_python-*.dist-info"):
+        try:
+            settings = json.loads((folder / "uv_build.json").read_text())["config_settings"]
+        except (OSError, ValueError, KeyError):
+            return True
+        return bool(settings.get(_BUILD) != key)
+    return False
+
+
 def _stamp(lock: Path) -> str:
     return digest([lock, REQUIREMENTS / "build.txt", _build_key()])
 
@@ -86,6 +100,7 @@ def install(kind: str) -> None:
     if (VENV / "bin" / "pytest").exists():
         kind = "dev"
     lock = REQUIREMENTS / f"{kind}.txt"
+    again = built_otherwise(VENV, _build_key())
     system.check_compiler()
     step("Installing the locked packages (llama.cpp is compiled: 3 to 10 minutes the first time)")
     began = time.monotonic()
@@ -101,9 +116,10 @@ def install(kind: str) -> None:
             [
                 *(_UV, "--verbose", "--no-progress", "pip", "sync", "--python", VENV_PYTHON),
                 *("--require-hashes", "--compile-bytecode"),
+                *(["--reinstall-package", "llama-cpp-python"] if again else []),
                 *("--build-constraints", REQUIREMENTS / "build.txt"),
                 "--config-settings-package",
-                f"llama-cpp-python:cmake.define.CHATSITE_BUILD={_build_key()}",
+                f"llama-cpp-python:{_BUILD}={_build_key()}",
                 lock,
             ],
             env=uv_environment(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import json
 import platform
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import psutil
 from django.conf import settings
 from django.core import checks
@@ -22,7 +24,7 @@ from django.template.defaultfilters import filesizeformat
 from redis import Redis
 from redis.exceptions import RedisError
 
-from chatsite.engine import autotune
+from chatsite.engine import devices, tuning_store
 from chatsite.engine.threads import default_threads
 from chatsite.inference.budget import Budget
 from models_admin import dashboard, placing
@@ -88,6 +90,7 @@ class Command(BaseCommand):
 def findings() -> Iterator[Finding]:
     yield from _versions()
     yield from _machine()
+    yield from _devices()
     yield from _configuration()
     database = list(_database())
     yield from database
@@ -130,6 +133,44 @@ def _machine() -> Iterator[Finding]:
         yield Finding("WARN", text, "Even small models want 1 GB. End something else.")
     else:
         yield Finding("OK", text)
+
+
+def _devices() -> Iterator[Finding]:
+    env = settings.ENV
+    if env.backend != "llama":
+        return
+    found = asyncio.run(devices.find())
+    built_for = ", ".join(devices.built_for())
+    if found.problem:
+        yield Finding(
+            "WARN" if built_for else "FAIL",
+            f"llama.cpp does not say what it can compute on: {found.problem}",
+            "Models are computed by the processor alone." if built_for else "make setup",
+        )
+        return
+    yield Finding("OK", f"llama.cpp is built for: {found.system}")
+    for device in found.devices:
+        own = "of the machine's own memory" if device.shared else "of its own memory"
+        yield Finding(
+            "OK",
+            f"{device.name}: {device.description}, {filesizeformat(device.free)} of "
+            f"{filesizeformat(device.total)} {own} are free",
+        )
+    if built_for and not found.devices:
+        yield Finding(
+            "WARN",
+            f"llama.cpp is built for {built_for}, but finds no such device.",
+            "Is its driver installed, and may this user open its files in /dev?",
+        )
+    names = {device.name.lower() for device in found.devices}
+    if missing := [name for name in env.gpu_devices if name.lower() not in names]:
+        yield Finding(
+            "WARN",
+            f"CHATSITE_GPU_DEVICES names what is not there: {', '.join(missing)}",
+            f"There are: {', '.join(device.name for device in found.devices) or 'none'}",
+        )
+    if found.devices and env.gpu_layers == 0:
+        yield Finding("WARN", "No layers go to devices.", "CHATSITE_GPU_LAYERS=auto")
 
 
 def _features() -> list[str]:
@@ -255,13 +296,31 @@ def _tuning() -> Iterator[Finding]:
         yield Finding("WARN", f"{path} can't be read: {error}", "Remove it; it is measured anew.")
         return
     versions = list(ModelVersion.objects.prefetch_related("names"))
-    known = [(version, autotune.history(path, version.digest)) for version in versions]
-    if not any(history for _, history in known):
+    known = [(version, tuning_store.history(path, version.digest)) for version in versions]
+    if not any(entries for _, entries in known):
         yield Finding("OK", "Nothing is tuned yet: that happens when a model is loaded first")
-    for version, history in known:
+    for version, entries in known:
         names = ", ".join(name.name for name in version.names.all()) or str(version)
-        for chosen, tried in history:
-            best = next((one for one in tried if one.tuning == chosen), None)
-            others = [str(one) for one in tried if one is not best]
-            reason = f"the fastest that works; tried beside it: {'; '.join(others)}"
-            yield Finding("OK", f"Tuned for {names}: {best}. It is {reason}")
+        for entry in entries:
+            yield Finding("OK", f"Tuned for {names}{_on(entry)}: {_reasons(entry)}")
+
+
+def _on(entry: tuning_store.Entry) -> str:
+    layers = zip(entry.offload.devices, entry.offload.layers, strict=False)
+    words = [f"{count} layers on {device}" for device, count in layers]
+    return f" with {', '.join(words)}" if words else ""
+
+
+def _reasons(entry: tuning_store.Entry) -> str:
+    tried = [one for one in entry.tried if not one.bulk]
+    if entry.tuning is None:
+        measured = "; ".join(map(str, tried)) or "nothing"
+        return f"not all is measured yet, since somebody waited for an answer. So far: {measured}"
+    chosen = msgspec.structs.replace(entry.tuning, ubatch=tuning_store.UBATCH)
+    best = next((one for one in tried if one.tuning == chosen), None)
+    others = "; ".join(str(one) for one in tried if one is not best)
+    sizes = "".join(f"; {one}" for one in entry.tried if one.bulk)
+    return (
+        f"{best or chosen}. It is the fastest that works; tried beside it: {others}. "
+        f"Micro-batch of {entry.tuning.ubatch} tokens: {entry.why_ubatch}{sizes}"
+    )

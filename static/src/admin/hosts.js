@@ -14,11 +14,22 @@ import { post } from "./follower.js";
  * @property {number} context
  * @property {number} memory
  * @property {string} reason
+ * @property {number} layers
+ * @property {number} on_devices
+ * @property {string} device_problem
+ *
+ * @typedef {object} Device
+ * @property {string} name
+ * @property {string} description
+ * @property {number} free
+ * @property {number} total
+ * @property {number} promised
  *
  * @typedef {object} Host
  * @property {string} id
  * @property {string} name
  * @property {{total: number, available: number, budget: number, committed: number} | null} memory
+ * @property {Device[]} devices
  * @property {Model[]} models
  */
 
@@ -86,6 +97,25 @@ export class Hosts {
             total: bytes(memory.total),
           }),
         ),
+      ...host.devices.map((device) =>
+        h(
+          "p",
+          {},
+          h("meter", {
+            min: 0,
+            max: 1,
+            value: device.total ? device.promised / device.total : 0,
+            "aria-label": device.name,
+          }),
+          " ",
+          fill(gettext("{device}: {used} of {total} are promised to models; {free} are free"), {
+            device: `${device.name} (${device.description})`,
+            used: bytes(device.promised),
+            total: bytes(device.total),
+            free: bytes(device.free),
+          }),
+        ),
+      ),
       host.models.length
         ? h(
             "table",
@@ -130,7 +160,29 @@ export class Hosts {
       ),
       h("td", {}, `${model.busy} / ${model.slots}`),
       h("td", {}, model.context ? number(model.context) : ""),
-      h("td", {}, model.memory ? bytes(model.memory) : ""),
+      h(
+        "td",
+        {},
+        model.memory ? bytes(model.memory) : "",
+        model.on_devices
+          ? h(
+              "div",
+              { className: "quiet" },
+              fill(gettext("{count} of {layers} layers on devices"), {
+                count: number(model.on_devices),
+                layers: number(model.layers),
+              }),
+            )
+          : null,
+        model.device_problem &&
+          h(
+            "div",
+            { className: "job-error" },
+            fill(gettext("A device did not take more layers: {reason}"), {
+              reason: model.device_problem,
+            }),
+          ),
+      ),
       h(
         "td",
         {},

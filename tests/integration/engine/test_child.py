@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chatsite.engine import autotune, frames, spawn
+from chatsite.engine import autotune, frames, spawn, tuning_store
 from chatsite.engine.client import EngineClient, EngineGone, EngineLoadFailed
 from chatsite.engine.messages import (
     Cancel,
@@ -267,7 +267,7 @@ async def test_parameters_out_of_range_never_reach_the_backend(client):
 
 
 class TestProbes:
-    async def probe(self, path: str, seconds: float = 30) -> autotune.Tried:
+    async def probe(self, path: str, seconds: float = 30) -> tuning_store.Tried:
         return await autotune.run_probe(
             Path(path), "scripted", PLAIN, 64, seconds=seconds, backend="scripted"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from chatsite.engine import autotune
+from chatsite.engine import autotune, tuning_store
 from chatsite.engine.client import EngineClient, EngineGone, EngineLoadFailed
 from chatsite.engine.messages import (
     Cancel,
@@ -302,8 +302,10 @@ async def test_flash_attention_answers_too(starter_model):
 @pytest.mark.slow
 async def test_autotune_finds_a_tuning_that_lives(starter_model, tmp_path):
     store = tmp_path / "tuning.json"
-    tuning = await asyncio.wait_for(
+    tuned = await asyncio.wait_for(
         autotune.tune(starter_model, "digest", 1, store=store, name="starter"), 170
     )
-    assert tuning.threads == 1
-    assert autotune.remembered(store, "digest", 1) == tuning
+    known = tuning_store.find(store, "digest", 1)
+    assert known
+    assert (known.tuning, True) == tuned
+    assert tuned.tuning.threads == 1

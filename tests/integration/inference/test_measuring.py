@@ -40,6 +40,7 @@ async def runner(redis: Redis, tmp_path: Path, ends: list[Outcome]) -> AsyncIter
         lambda _, outcome: ends.append(outcome),
         lambda _: None,
         lambda *_: None,
+        lambda *_: None,
         changed.set,
         Publisher(redis, ended_ttl_seconds=60),
     )

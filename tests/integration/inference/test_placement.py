@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,64 +16,12 @@ from chatsite.engine import frames
 from chatsite.engine.messages import ChatMessage, Measure, PromptOptions
 from chatsite.errors import ModelDoesNotFit, ModelUnavailable
 from chatsite.inference.budget import fits_elsewhere
-from chatsite.inference.effects import Effects
-from chatsite.inference.placement import Placement
-from chatsite.inference.room import Option
-from chatsite.inference.runner import ModelRunner
+from chatsite.inference.layout import Option
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
 from chatsite.inference.status import HostMemory, HostStatus, ModelStatus, announce
-from chatsite.stream.publish import Publisher, Writer
-
-MIB = 1 << 20
-# What a scripted child really takes is far less.
-SIZE = 300 * MIB
-
-
-class Site:
-    """A host with memory for two models. ``specs`` are the catalogue."""
-
-    def __init__(self, publisher: Publisher, folder: Path) -> None:
-        self.changed = asyncio.Event()
-        self.room = (2 * SIZE, 100 * SIZE)
-        self.specs = {
-            name: ModelSpec(
-                name,
-                name * 64,
-                *(folder / "no", 4096, 2, 1, 200.0, 0, "scripted", folder / "tuning"),
-                options=(Option(4096, SIZE, 0),),
-            )
-            for name in "abc"
-        }
-        effects = Effects(
-            lambda *_: None, lambda _: None, lambda *_: None, self.changed.set, publisher
-        )
-        self.placement = Placement(self.resolve, effects, 8, lambda: self.room)
-
-    async def resolve(self, name: str) -> ModelSpec:
-        return self.specs[name]
-
-    def change(self, name: str, **values: object) -> None:
-        self.specs[name] = dataclasses.replace(self.specs[name], **values)  # type: ignore[arg-type]
-        self.placement._names.pop(name, None)
-
-    async def load(self, name: str) -> ModelRunner | None:
-        runner = await self.placement.runner_for(name)
-        while runner and runner.state != "ready":
-            self.changed.clear()
-            await self.changed.wait()
-        return runner
-
-    @property
-    def loaded(self) -> set[str]:
-        return {model.name for model in self.placement.statuses() if model.state != "waiting"}
-
-
-@pytest.fixture
-async def site(redis, tmp_path) -> AsyncIterator[Site]:
-    site = Site(Publisher(redis, ended_ttl_seconds=60), tmp_path)
-    yield site
-    await site.placement.stop_all()
+from chatsite.stream.publish import Writer
+from tests.support.site import MIB, SIZE, Site
 
 
 async def test_an_estimate_is_replaced_by_what_the_child_really_has(site: Site) -> None:

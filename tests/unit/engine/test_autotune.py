@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from chatsite.engine import autotune
-from chatsite.engine.autotune import NoTuningWorks, Tried, TuneProgress
+from chatsite.engine import autotune, tuning_store
+from chatsite.engine.autotune import NoTuningWorks, TuneProgress
 from chatsite.engine.messages import Tuning
+from chatsite.engine.offload import Offload
 from chatsite.engine.probe import Measured
+from chatsite.engine.tuning_store import Tried
 
 PLAIN, EXTRA, FLASH, BOTH = (False, False), (True, False), (False, True), (True, True)
 
@@ -20,12 +24,13 @@ class Probes:
     """``results`` by (extra buffers, flash attention): ms per prompt token and per answer
     token, or what became of the child. ``asked`` is what was probed, and at which depth."""
 
-    def __init__(self, results: dict[tuple[bool, bool], tuple[float, float] | str]) -> None:
+    def __init__(self, results: Mapping[tuple[bool, bool], tuple[float, float] | str]) -> None:
         self.results = results
         self.asked: list[tuple[bool, bool]] = []
         self.depths: list[int] = []
 
-    async def __call__(self, tuning: Tuning, depth: int) -> Tried:
+    async def __call__(self, tuning: Tuning, depth: int, bulk: int) -> Tried:
+        assert not bulk
         key = (tuning.use_extra_bufts, tuning.flash_attention)
         self.asked.append(key)
         self.depths.append(depth)
@@ -41,13 +46,14 @@ def store(tmp_path: Path) -> Path:
 
 
 async def tune(probes: Probes, store: Path, digest: str = "d1", threads: int = 2) -> tuple:
-    tuning = await autotune.tune(Path("/m"), digest, threads, store=store, prober=probes)
+    tuning, complete = await autotune.tune(Path("/m"), digest, threads, store=store, prober=probes)
+    assert complete
     assert tuning.threads == threads
     return (tuning.use_extra_bufts, tuning.flash_attention)
 
 
 async def test_the_fastest_wins(store):
-    probes = Probes({PLAIN: (3, 10), EXTRA: (1, 8), BOTH: (1, 5)})
+    probes = Probes({PLAIN: (3, 10), EXTRA: (2, 8), BOTH: (2, 5)})
     assert await tune(probes, store) == BOTH
     assert probes.asked == [PLAIN, EXTRA, BOTH]
 
@@ -69,7 +75,7 @@ async def test_three_per_cent_are_not_worth_leaving_the_plain_one(store):
 
 
 async def test_prefill_and_decode_both_count(store):
-    turn = autotune.TURN_DECODE / autotune.TURN_PREFILL
+    turn = tuning_store.TURN_DECODE / tuning_store.TURN_PREFILL
     probes = Probes({PLAIN: (10, 10), EXTRA: (10 - turn * 2, 11), BOTH: (99, 99)})
     assert await tune(probes, store) == EXTRA
 
@@ -98,21 +104,25 @@ async def test_candidates_are_measured_at_the_depth_that_the_first_reached(store
 
 
 async def test_the_choice_is_remembered_by_model_and_threads(store):
-    probes = Probes({PLAIN: (3, 10), EXTRA: (1, 5), BOTH: (9, 9)})
+    probes = Probes({PLAIN: (3, 10), EXTRA: (2, 5), BOTH: (9, 9)})
     assert await tune(probes, store) == EXTRA
     assert await tune(probes, store) == EXTRA
     assert len(probes.asked) == 3
     await tune(probes, store, digest="d2")
     await tune(probes, store, threads=3)
     assert len(probes.asked) == 9
-    assert autotune.remembered(store, "d1", 2) == Tuning(True, False, 2)
-    assert autotune.remembered(store, "d3", 2) is None
+    known = tuning_store.find(store, "d1", 2)
+    assert known
+    assert known.tuning == Tuning(True, False, 2)
+    assert tuning_store.find(store, "d3", 2) is None
+    # Layers on a device are another matter.
+    assert tuning_store.find(store, "d1", 2, Offload(("GPU0",), (4,))) is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"%s": 3}', '{"%s": {"tuning": {}}}'])
 async def test_a_spoilt_memory_is_measured_again(store, content):
     store.parent.mkdir()
-    key = f"d1:{autotune.host_fingerprint(2)}"
+    key = f"d1:{tuning_store.host_fingerprint(2)}"
     store.write_text(content % key if "%s" in content else content)
     probes = Probes({PLAIN: (3, 10), EXTRA: "exit", FLASH: "exit"})
     assert await tune(probes, store) == PLAIN
@@ -139,20 +149,96 @@ async def test_progress_is_told_after_each_probe(store):
 async def test_many_threads_are_tried_against_fewer(store):
     asked: list[int] = []
 
-    async def prober(tuning: Tuning, depth: int) -> Tried:
+    async def prober(tuning: Tuning, depth: int, bulk: int) -> Tried:
         asked.append(tuning.threads)
         speed = {8: 10.0, 4: 6.0, 7: 9.0}[tuning.threads]
-        return Tried(tuning, measured=Measured(1.0, speed, depth))
+        return Tried(tuning, measured=Measured(2.0, speed, depth))
 
-    tuning = await autotune.tune(Path("/m"), "d", 8, store=store, prober=prober)
+    tuning, _complete = await autotune.tune(Path("/m"), "d", 8, store=store, prober=prober)
     assert asked == [8, 8, 8, 4, 7]
     assert tuning.threads == 4
-    assert autotune.remembered(store, "d", 8) == tuning
+    known = tuning_store.find(store, "d", 8)
+    assert known
+    assert known.tuning == tuning
 
 
-async def test_all_that_was_tried_is_remembered(store):
+async def test_all_that_was_tried_is_remembered_and_why(store):
     await tune(Probes({PLAIN: (3, 10), EXTRA: "killed by SIGSEGV", FLASH: (3, 20)}), store)
-    ((chosen, tried),) = autotune.history(store, "d1")
-    assert chosen == Tuning(False, False, 2)
-    assert [one.problem for one in tried] == ["", "killed by SIGSEGV", ""]
-    assert autotune.history(store, "d2") == []
+    (known,) = tuning_store.history(store, "d1")
+    assert known.tuning == Tuning(False, False, 2)
+    assert [one.problem for one in known.tried] == ["", "killed by SIGSEGV", ""]
+    assert "66 tokens" in known.why_ubatch  # 200 ms at 3 ms each
+    assert tuning_store.history(store, "d2") == []
+
+
+class BulkProbes:
+    """``speeds`` by micro-batch in ms per token of a prompt; ``fast`` is how fast it is else."""
+
+    def __init__(self, fast: float, speeds: dict[int, float]) -> None:
+        self.fast = fast
+        self.speeds = speeds
+        self.asked: list[tuple[int, int]] = []
+
+    async def __call__(self, tuning: Tuning, depth: int, bulk: int) -> Tried:
+        if not bulk:
+            return Tried(tuning, Measured(self.fast, 10.0, depth))
+        self.asked.append((tuning.ubatch, bulk))
+        if tuning.ubatch not in self.speeds:
+            return Tried(tuning, problem="killed by SIGSEGV", bulk=bulk)
+        return Tried(tuning, Measured(self.speeds[tuning.ubatch], 0.0, bulk), bulk=bulk)
+
+
+@pytest.mark.parametrize(
+    ("fast", "speeds", "asked", "chosen"),
+    [
+        # 200 tokens in a step of 200 ms: larger sizes would be the same.
+        (1.0, {512: 1.0, 128: 0.9}, [(512, 200), (128, 200)], 128),
+        (1.0, {512: 1.0, 128: 0.98}, [(512, 200), (128, 200)], 512),
+        (0.1, {512: 0.1, 128: 0.1, 1024: 0.09, 2048: 0.07}, None, 2048),
+        (0.1, {512: 0.1, 128: 0.1}, None, 512),
+        (0.1, {}, None, 512),
+    ],
+)
+async def test_sizes_of_the_micro_batch_are_tried_where_a_step_has_so_many_tokens(
+    store, fast, speeds, asked, chosen
+):
+    probes = BulkProbes(fast, speeds)
+    tuning, _complete = await autotune.tune(Path("/m"), "d", 2, store=store, prober=probes)
+    assert tuning.ubatch == chosen
+    wanted = asked or [(512, 2000), (128, 2000), (1024, 2000), (2048, 2000)]
+    assert probes.asked == wanted
+    (known,) = tuning_store.history(store, "d")
+    assert known.why_ubatch
+
+
+class TestHurry:
+    async def tune(self, store: Path, probes: Probes, hurry: asyncio.Event) -> autotune.Tuned:
+        return await autotune.tune(Path("/m"), "d1", 2, store=store, prober=probes, hurry=hurry)
+
+    async def test_nobody_waits_for_a_probe_and_the_rest_is_measured_later(self, store):
+        hurry = asyncio.Event()
+        ended = asyncio.Event()
+
+        class Slow(Probes):
+            async def __call__(self, tuning: Tuning, depth: int, bulk: int) -> Tried:
+                if tuning.flash_attention:
+                    hurry.set()
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        ended.set()
+                return await super().__call__(tuning, depth, bulk)
+
+        results = {PLAIN: (3.0, 10.0), EXTRA: (2.0, 8.0), BOTH: (2.0, 5.0)}
+        found = await self.tune(store, Slow(results), hurry)
+        assert found == (Tuning(True, False, 2), False)
+        assert ended.is_set()
+        again = Probes(results)
+        assert await self.tune(store, again, asyncio.Event()) == (Tuning(True, True, 2), True)
+        assert again.asked == [BOTH]
+
+    async def test_before_anything_is_known_it_is_what_works_everywhere(self, store):
+        hurry = asyncio.Event()
+        hurry.set()
+        found = await self.tune(store, Probes({PLAIN: (3, 10), EXTRA: "x", FLASH: "x"}), hurry)
+        assert found == (autotune.plain(2), False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chatsite.inference.room import Held, Limits, Load, Option, Refuse, Wait, decide
+from chatsite.inference.layout import Layout, Option
+from chatsite.inference.room import Held, Limits, Load, Refuse, Wait, decide
 
 PLENTY = 1000
 
@@ -24,14 +25,14 @@ def limits(budget: int, available: int = PLENTY, models: int = 8) -> Limits:
 
 
 def test_what_fits_is_loaded():
-    assert decide([option(60)], [], limits(100)) == Load(option(60), ())
-    assert decide([option(60)], [held("a", 40)], limits(100)) == Load(option(60), ())
+    assert decide([option(60)], [], limits(100)) == Load(Layout(option(60)), ())
+    assert decide([option(60)], [held("a", 40)], limits(100)) == Load(Layout(option(60)), ())
 
 
 def test_the_longest_idle_ones_go_and_no_more_than_needed():
     there = [held("new", 30, used=3), held("old", 30, used=1), held("busy", 30, idle=False)]
-    assert decide([option(30)], there, limits(100)) == Load(option(30), ("old",))
-    assert decide([option(50)], there, limits(100)) == Load(option(50), ("old", "new"))
+    assert decide([option(30)], there, limits(100)) == Load(Layout(option(30)), ("old",))
+    assert decide([option(50)], there, limits(100)) == Load(Layout(option(50)), ("old", "new"))
     # Not one goes for what has to wait in any case.
     assert decide([option(80)], there, limits(100)) == Wait()
 
@@ -54,24 +55,24 @@ def test_what_never_fits_is_refused_with_the_figures():
 
 def test_less_context_where_that_is_left_to_the_host():
     choices = [option(120), option(80, 2048), option(50, 1024)]
-    assert decide(choices, [], limits(100)) == Load(option(80, 2048), ())
+    assert decide(choices, [], limits(100)) == Load(Layout(option(80, 2048)), ())
     # The larger context is worth the wait, or that an idle one goes.
     assert decide(choices, [held("a", 40, idle=False)], limits(100)) == Wait()
-    assert decide(choices, [held("a", 40)], limits(100)) == Load(option(80, 2048), ("a",))
+    assert decide(choices, [held("a", 40)], limits(100)) == Load(Layout(option(80, 2048)), ("a",))
     assert decide(choices, [], limits(40)) == Refuse(option(50, 1024), 40)
 
 
 def test_what_others_of_the_machine_took_is_not_promised():
     assert decide([option(60)], [], limits(100, available=40)) == Refuse(option(60), 40)
     choices = [option(60), option(40, 2048)]
-    assert decide(choices, [], limits(100, available=40)) == Load(option(40, 2048), ())
+    assert decide(choices, [], limits(100, available=40)) == Load(Layout(option(40, 2048)), ())
     # An idle model gives back what it has.
     assert decide([option(60)], [held("a", 30)], limits(100, available=40)) == Load(
-        option(60), ("a",)
+        Layout(option(60)), ("a",)
     )
 
 
 @pytest.mark.parametrize("idle", [True, False])
 def test_the_number_of_models_is_bounded(idle):
     found = decide([option(10)], [held("a", 10, idle=idle)], limits(100, models=1))
-    assert found == (Load(option(10), ("a",)) if idle else Wait())
+    assert found == (Load(Layout(option(10)), ("a",)) if idle else Wait())

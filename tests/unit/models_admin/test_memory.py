@@ -144,3 +144,23 @@ def test_the_largest_context_that_fits():
     assert largest_context(found, room - 1, 4096, 8) == 2048
     assert largest_context(found, 100 * MIB, 4096, 8) is None
     assert largest_context(found, needed(found, 1024, 1).total, 1 << 20, 1) == 1024
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parts_that_can_be_on_a_device(tied):
+    tensors = [
+        *(("token_embd.weight", 800), ("blk.0.attn_q.weight", 100), ("blk.1.attn_q.weight", 300)),
+        *(("blk.0.ffn_up.weight", 50), ("output_norm.weight", 8)),
+    ]
+    tensors += [] if tied else [("output.weight", 600)]
+    keys = {"llama.block_count": 2, "llama.embedding_length": 64, "llama.context_length": 4096}
+    keys["llama.attention.head_count"] = 2
+    data = gguf(keys, tensors=tensors)
+    found = shape_of(read_header(io.BytesIO(data), len(data)))
+    need = needed(found, 256, 2)
+    cache = 2 * 256 * (64 + 64) * 2
+    output = 4 * (808 if tied else 608)
+    assert need.layers == (4 * 150 + cache, 4 * 300 + cache, output)
+    assert found.tied == (3200 if tied else 0)
+    # All but the vocabulary and what the child itself takes.
+    assert sum(need.layers) - found.tied == need.loaded - need.overhead - 3200

@@ -1,0 +1,138 @@
+"""What was measured and chosen for a model on this host, in a JSON file that outlives processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from chatsite.engine import devices
+from chatsite.engine.messages import Tuning
+from chatsite.engine.offload import PROCESSOR, Offload
+from chatsite.engine.probe import Measured
+
+TURN_PREFILL: Final = 150
+TURN_DECODE: Final = 250
+# Tokens of a micro-batch that all other settings are measured with.
+UBATCH: Final = 512
+
+# Raised when probes measure something else: what is remembered is then measured again.
+_REVISION: Final = 4
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """One candidate and what became of it: ``measured``, or ``problem`` (``killed by SIGSEGV``,
+    ``no answer in 180 s``, the child's last words). With ``bulk`` only that many prompt tokens
+    at once were measured."""
+
+    tuning: Tuning
+    measured: Measured | None = None
+    problem: str = ""
+    bulk: int = 0
+
+    @property
+    def turn_ms(self) -> float:
+        if self.measured is None:
+            return float("inf")
+        return TURN_PREFILL * self.measured.prefill_ms + TURN_DECODE * self.measured.decode_ms
+
+    def __str__(self) -> str:
+        words = [
+            f"extra buffers {'on' if self.tuning.use_extra_bufts else 'off'}",
+            f"flash attention {'on' if self.tuning.flash_attention else 'off'}",
+            f"threads {self.tuning.threads}",
+        ]
+        if self.bulk:
+            words.append(f"micro-batch {self.tuning.ubatch}")
+        if self.measured:
+            at_once = f" of {self.bulk} tokens at once" if self.bulk else ""
+            words.append(f"{1e3 / self.measured.prefill_ms:.0f} tok/s prefill{at_once}")
+            if self.measured.decode_ms:
+                words.append(f"{1e3 / self.measured.decode_ms:.0f} tok/s decode")
+        return ", ".join([*words, self.problem] if self.problem else words)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """``tuning`` was chosen among ``tried``, with ``threads`` allowed and layers as ``offload``
+    says; None while somebody had to be answered before all were measured. ``why_ubatch`` is the
+    reason for its size."""
+
+    tuning: Tuning | None
+    tried: tuple[Tried, ...]
+    threads: int = 0
+    offload: Offload = PROCESSOR
+    why_ubatch: str = ""
+
+
+def find(store: Path, digest: str, threads: int, offload: Offload = PROCESSOR) -> Entry | None:
+    """What is known of this model on this host."""
+    return _entry(_read(store).get(_key(digest, threads, offload)))
+
+
+def history(store: Path, digest: str) -> list[Entry]:
+    """All that is known of a model, whatever the threads and devices were."""
+    found = [entry for key, entry in _read(store).items() if key.startswith(f"{digest}:")]
+    return [entry for entry in map(_entry, found) if entry is not None]
+
+
+def remember(store: Path, digest: str, entry: Entry) -> None:
+    """Written beside and moved into place: a reader sees the old file or the new one."""
+    content = _read(store)
+    content[_key(digest, entry.threads, entry.offload)] = msgspec.to_builtins(entry)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, fresh = tempfile.mkstemp(dir=store.parent, prefix=f".{store.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(content, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, store)
+    except BaseException:
+        Path(fresh).unlink()
+        raise
+
+
+def host_fingerprint(threads: int, offload: Offload = PROCESSOR) -> str:
+    """Changes with anything that could change the outcome: CPU, library and how it was built,
+    number of threads, layers on devices."""
+    version = metadata.version("llama-cpp-python")
+    layers = [f"{n}:{count}" for n, count in zip(offload.devices, offload.layers, strict=True)]
+    parts = (str(_REVISION), _cpu(), version, *devices.libraries(), str(threads), *layers)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _entry(found: object) -> Entry | None:
+    try:
+        return msgspec.convert(found, Entry)
+    except msgspec.ValidationError:
+        return None
+
+
+def _key(digest: str, threads: int, offload: Offload) -> str:
+    return f"{digest}:{host_fingerprint(threads, offload)}"
+
+
+def _cpu() -> str:
+    """Model and flags of the first CPU."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    names = ("vendor_id", "model name", "flags", "Features", "CPU part", "stepping")
+    lines = [line for line in first.splitlines() if line.split("\t")[0].strip() in names]
+    return "\n".join(lines) or platform.machine()
+
+
+def _read(store: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(store.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
