@@ -119,7 +119,12 @@ class Vocabulary(Protocol):
 
 
 class Memory(Protocol):
-    """KV memory by slot. Positions of a slot run from 0 to ``length - 1``."""
+    """KV memory by slot. Positions of a slot run from 0 to ``length - 1``. ``saves_ends``: what
+    `save` gives can only be gone on from at its end, as it has of a sliding window just what the
+    next token sees."""
+
+    @property
+    def saves_ends(self) -> bool: ...
 
     def length(self, slot: int) -> int: ...
 

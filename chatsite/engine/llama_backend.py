@@ -43,6 +43,10 @@ class LlamaMemory:
         self._window = window
 
     @property
+    def saves_ends(self) -> bool:
+        return self._window > 0
+
+    @property
     def exists(self) -> bool:
         return bool(self._memory)
 

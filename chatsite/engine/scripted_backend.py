@@ -131,6 +131,8 @@ class Script:
 
 
 class ScriptedMemory:
+    saves_ends = False
+
     def __init__(self, slots: int, can_cut: bool) -> None:
         self.tokens: list[list[int]] = [[] for _ in range(slots)]
         self.scripts: dict[int, Script] = {}

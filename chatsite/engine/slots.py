@@ -131,7 +131,9 @@ class SlotPool:
 
     def _usable(self, wanted: Wanted, holder: Slot | Saved) -> int:
         common = usable(wanted, holder)
-        return 0 if common < len(holder.tokens) and not self._can_cut else common
+        whole = isinstance(holder, Saved) and self._memory.saves_ends
+        can_cut = self._can_cut and not whole
+        return 0 if common < len(holder.tokens) and not can_cut else common
 
     def _best_slot(self, wanted: Wanted) -> tuple[Slot | None, int]:
         best: Slot | None = None

@@ -19,10 +19,10 @@ TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}as
 
 def header() -> bytes:
     """All before the weights."""
-    values = list(_values())
+    keys = list(values())
     tensors = list(_tensors())
-    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(values))
-    head += b"".join(string(key) + raw for key, raw in values)
+    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(keys))
+    head += b"".join(string(key) + raw for key, raw in keys)
     offset = 0
     for name, shape in tensors:
         head += string(name) + struct.pack("<I", len(shape))
@@ -71,7 +71,9 @@ def _tensors() -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"blk.{layer}.{name}.weight", shape
 
 
-def _values() -> Iterator[tuple[str, bytes]]:
+def values() -> Iterator[tuple[str, bytes]]:
+    """Keys of the header with the bytes of type and value."""
+
     def text(value: str) -> bytes:
         return struct.pack("<I", STRING) + string(value)
 

@@ -239,6 +239,20 @@ def test_common_prefix_is_what_a_loop_would_find(seed):
     assert common_prefix(left, right) == slow
 
 
+def test_what_is_saved_of_a_window_comes_back_only_where_its_end_goes_on():
+    slots, memory = pool(slots=1, budget=1 << 20)
+    memory.saves_ends = True
+    slot = acquire(slots, "ann", A)
+    fill(memory, slot, A)
+    slots.release(slot)
+    other = acquire(slots, "bob", B)
+    slots.release(other)
+    assert acquire(slots, "ann", [*A[:-2], 1, 2, 3]).tokens == []
+    assert slots.restored == 0
+    slots.release(slots.slots[0])
+    assert acquire(slots, "ann", [*A, 1]).tokens == A
+
+
 class TestSharedHeads:
     """An administrator's tokens at the start of a prompt may pass between people; no others."""
 
