@@ -191,30 +191,36 @@ async def embed(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     inputs = body.input or []
     if isinstance(inputs, str):
         inputs = [inputs]
-    vectors, tokens, ms = await _vectors(body, caller, inputs, body.truncate is not False)
+    vectors, tokens, times = await _vectors(body, caller, inputs, body.truncate is not False)
     found = [shortened(vector, body.dimensions or 0).tolist() for vector in vectors]
-    figures = {"total_duration": round(ms * 1e6), "prompt_eval_count": tokens}
+    figures = {
+        "total_duration": round(times.get("total", 0) * 1e6),
+        "load_duration": round(times.get("queue", 0) * 1e6),
+        "prompt_eval_count": tokens,
+    }
     return http.answer({"model": body.wanted, "embeddings": found, **figures})
 
 
 @endpoint("embed", "POST")
 async def embeddings(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     body = http.body(request, _embedding)
-    vectors, _tokens, _ms = await _vectors(body, caller, [body.prompt] if body.prompt else [], True)
+    vectors, _tokens, _times = await _vectors(
+        body, caller, [body.prompt] if body.prompt else [], True
+    )
     return http.answer({"embedding": vectors[0].tolist() if vectors else []})
 
 
 async def _vectors(
     body: t.Embed | t.Embedding, caller: Caller, inputs: list[str], truncate: bool
-) -> tuple[list[array[float]], int, float]:
-    """Vectors of all inputs, their tokens, and milliseconds in all."""
+) -> tuple[list[array[float]], int, dict[str, float]]:
+    """Vectors of all inputs, their tokens, and timings in milliseconds."""
     try:
         model = await sync_to_async(catalogue.find)(body.wanted)
     except ModelMissing:
         text = 'model "%s" not found, try pulling it first'
         raise NoSuchModel(body.wanted, text) from None
     if not inputs:
-        return [], 0, 0.0
+        return [], 0, {}
     stay = await ollama.stay(caller, model, body.keep_alive)
     wanted = Wanted(model.name, embed=Embed("", "", tuple(inputs), truncate), keep_alive=stay)
     found, end = None, End("done")
@@ -228,4 +234,4 @@ async def _vectors(
         raise EngineFailed
     numbers = array("f", found.vectors)
     rows = [numbers[at : at + found.size] for at in range(0, len(numbers), found.size)]
-    return rows, found.tokens, end.timings.get("total", 0.0)
+    return rows, found.tokens, end.timings

@@ -89,9 +89,16 @@ def _shown(body: t.Show) -> dict[str, Any]:
         "messages": [{"role": role, "content": text} for role, text in made.messages],
         "details": details,
         "model_info": _info(known, everything=bool(body.verbose)),
-        "capabilities": known.abilities if known else ["completion"],
+        "capabilities": _capabilities(known),
         "modified_at": ollama.timestamp(model.updated_at),
     }
+
+
+def _capabilities(known: facts.Facts | None) -> list[str]:
+    """What clients may ask a model for. Calls of tools too: who writes text can be told of them
+    in words where its template knows none."""
+    found: list[str] = [*known.abilities] if known else ["completion"]
+    return [*found, "tools"] if "completion" in found and "tools" not in found else found
 
 
 def _info(known: facts.Facts | None, *, everything: bool) -> dict[str, Any]:
@@ -127,7 +134,7 @@ def _entry(model: ModelName) -> dict[str, Any]:
             "parameter_size": known.parameter_size if known else "",
             "quantization_level": known.header.quantization if known else "",
         },
-        "capabilities": known.abilities if known else ["completion"],
+        "capabilities": _capabilities(known),
     }
 
 

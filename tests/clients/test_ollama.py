@@ -177,7 +177,7 @@ def test_what_a_model_says_of_itself(client: ollama.Client) -> None:
     shown = client.show(MODEL)
     assert shown.details
     assert (shown.details.parameter_size, shown.details.quantization_level) == ("134.5M", "Q4_1")
-    assert shown.capabilities == ["completion"]
+    assert shown.capabilities == ["completion", "tools"]
     assert "<|im_start|>" in (shown.template or "")
     assert (shown.modelinfo or {})["general.architecture"] == "llama"
     (listed,) = client.list().models
@@ -331,4 +331,6 @@ def test_embed(client: ollama.Client) -> None:
     assert list(red) == pytest.approx(list(again))
     assert list(red) != pytest.approx(list(blue))
     assert found.prompt_eval_count == 5
+    assert found.total_duration
+    assert found.load_duration is not None
     assert len(client.embeddings(MODEL, "red").embedding) == len(red)
