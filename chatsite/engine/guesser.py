@@ -14,7 +14,13 @@ from chatsite.engine.speed import SpeedMeter
 
 class Guesser:
     def __init__(
-        self, backend: Backend, scheduler: Scheduler, slots: SlotPool, speed: SpeedMeter
+        self,
+        backend: Backend,
+        scheduler: Scheduler,
+        slots: SlotPool,
+        speed: SpeedMeter,
+        *,
+        step_target_ms: float,
     ) -> None:
         facts = backend.facts
         self._vocabulary = backend.vocabulary
@@ -25,6 +31,7 @@ class Guesser:
         self._scheduler = scheduler
         self._slots = slots
         self._speed = speed
+        self._target_ms = step_target_ms
 
     def guess(self, sequences: Mapping[str, Sequence]) -> None:
         """Gives sequences that decode a draft for the next step, where that pays."""
@@ -35,7 +42,8 @@ class Guesser:
             sequences[id].guess(self._vocabulary, self._context) for id in decoding if free
         ]
         costs = self._speed.costs(len(decoding))
-        chosen = choose(candidates, len(decoding), costs, self._rows - len(decoding))
+        rows = min(self._rows - len(decoding), costs.rows_within(self._target_ms))
+        chosen = choose(candidates, len(decoding), costs, rows)
         for id in decoding:
             sequence = sequences[id]
             length = 0 if sequence.faults else chosen.get(id, 0)

@@ -25,7 +25,7 @@ from chatsite.engine.messages import (
 )
 from chatsite.engine.prompt import Prompt
 from chatsite.engine.ram_tier import RamTier
-from chatsite.engine.scheduler import Part, Scheduler
+from chatsite.engine.scheduler import MIN_CHUNK, Part, Scheduler
 from chatsite.engine.sequence import Sampled, Sequence
 from chatsite.engine.slots import SlotPool, usable
 from chatsite.engine.speed import SpeedMeter
@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 # Failed steps in a row after which a sequence is given up.
 MAX_FAULTS = 3
-# Tokens of a common head that another sequence still has to prefill.
-WORTH_WAITING = 64
+# Tokens of a common head that another sequence still has to prefill. Prompts are computed one
+# after the other anyway, so waiting for the head costs next to nothing.
+WORTH_WAITING = MIN_CHUNK
 
 # What the reader thread hands over; None is the end.
 Item = Prompt | EmbedJob | Cancel | Cache | Measured | Failed | None
@@ -65,7 +66,9 @@ class Engine:
         self._speed = SpeedMeter()
         self._counters = Counters()
         self._sequences: dict[str, Sequence] = {}
-        self._guesser = Guesser(backend, self._scheduler, self._slots, self._speed)
+        self._guesser = Guesser(
+            backend, self._scheduler, self._slots, self._speed, step_target_ms=step_target_ms
+        )
         self._embedding = EmbedQueue(backend.embedder, emit, target_ms=step_target_ms, clock=clock)
         self._short_of_memory = False
 

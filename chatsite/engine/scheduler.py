@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import ceil
 from typing import Protocol
 
 from chatsite.engine.messages import BACKGROUND
 
 # Smaller chunks cost more than a tenth of the prefill speed. The least that a step prefills.
 MIN_CHUNK = 16
+# Budgets by which the last share of a prompt may be too large, where that saves a step.
+_STRETCH = 0.15
 
 
 class Speed(Protocol):
@@ -115,8 +118,9 @@ class Scheduler:
         different slots together only while the slots rise one by one."""
         decoding = [work for work in self._running.values() if work.decoding]
         parts = [Part(work.id, work.slot, work.pending, work.pending) for work in decoding]
-        budget = self._prefill_budget(speed, len(decoding), sum(part.count for part in parts))
-        parts += self._prefill(budget)
+        rows = sum(part.count for part in parts)
+        budget = self._prefill_budget(speed, len(decoding), rows)
+        parts += self._prefill(budget, self._max_rows - rows)
         return tuple(sorted(parts, key=lambda part: part.slot))
 
     def computed(self, parts: Collection[Part]) -> None:
@@ -155,17 +159,24 @@ class Scheduler:
     def _prefill_budget(self, speed: Speed, sequences: int, rows: int) -> int:
         spare_ms = self._target_ms - speed.decode_ms(sequences)
         spare_ms -= (rows - sequences) / speed.prefill_tokens_per_ms
-        by_time = int(spare_ms * speed.prefill_tokens_per_ms)
-        return min(max(by_time, MIN_CHUNK), self._max_rows - rows)
+        return max(int(spare_ms * speed.prefill_tokens_per_ms), MIN_CHUNK)
 
-    def _prefill(self, budget: int) -> list[Part]:
-        parts = []
+    def _prefill(self, budget: int, rows: int) -> list[Part]:
+        """A prompt that takes more than one step gets equal shares of as few as possible, and
+        has them for itself: its first token comes at the end of a step, and each further part
+        of one costs llama.cpp another pass over the weights."""
+        parts: list[Part] = []
         for work in self._prefill_order():
-            if budget <= 0:
+            if min(budget, rows) < (min(work.pending, MIN_CHUNK) if parts else 1):
                 break
-            count = min(work.pending, budget)
-            parts.append(Part(work.id, work.slot, count, int(count == work.pending)))
+            steps = max(1, ceil(work.pending / budget - _STRETCH))
+            count = min(ceil(work.pending / steps), rows)
+            ends = count == work.pending
+            parts.append(Part(work.id, work.slot, count, int(ends)))
             budget -= count
+            rows -= count
+            if not ends:
+                break
         return parts
 
     def _prefill_order(self) -> list[Work]:

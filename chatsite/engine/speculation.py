@@ -102,6 +102,12 @@ class Costs:
     row_ms: float
     pass_ms: float
 
+    def rows_within(self, target_ms: float) -> int:
+        """Guessed rows that keep a step under the target, since whoever asks meanwhile waits for
+        its end; or under twice the plain step, where a slow model needs most of the target."""
+        limit = max(target_ms, 2 * self.step_ms)
+        return int((limit - self.step_ms - self.pass_ms) / self.row_ms)
+
 
 def choose(
     candidates: Collection[Candidate], decoding: int, costs: Costs, rows: int
