@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,33 @@ _TIMEOUT_SECONDS = 900
 _START_SECONDS = 120
 
 
+@dataclass(frozen=True)
+class Server:
+    """A model behind OpenAI's endpoints at ``url``."""
+
+    url: str
+    model: str
+    key: str = "none"
+
+
 @asynccontextmanager
-async def chat_completions(
-    url: str, model: str, shape: Shape, *, key: str = "none"
-) -> AsyncIterator[Turn]:
-    """Streams with usage; one conversation per user, behind ``shape.system`` words that all
-    share."""
-    system = f"You are a helpful assistant. {words(random.Random(0), shape.system)}"
+async def chat_completions(server: Server, shape: Shape, seed: int) -> AsyncIterator[Turn]:
+    """Streams with usage; one conversation per user, behind ``shape.system`` words. Another
+    ``seed`` gives other words, which no cache has."""
     histories: dict[int, list[dict[str, str]]] = {}
-    headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS) as client:
+    headers = {"Authorization": f"Bearer {server.key}"}
+    async with httpx.AsyncClient(
+        base_url=server.url, headers=headers, timeout=_TIMEOUT_SECONDS
+    ) as client:
 
         async def turn(user: int, index: int, question: str, record: Record) -> None:
             if index == 0:
+                chooser = random.Random(f"system/{seed}/{user if shape.private else ''}")
+                system = f"You are a helpful assistant. {words(chooser, shape.system)}"
                 histories[user] = [{"role": "system", "content": system}]
             histories[user].append({"role": "user", "content": question})
             body = {
-                "model": model,
+                "model": server.model,
                 "messages": histories[user],
                 "max_tokens": shape.tokens,
                 "temperature": 0,

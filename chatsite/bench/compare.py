@@ -1,25 +1,22 @@
-"""The site's API and a llama-server on the same file, in turn, with the same load."""
+"""The site's API and llama-servers on the same file, in turn, with the same load."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 
 from chatsite.accounts import keys
 from chatsite.accounts.models import User
 from chatsite.bench import load
-from chatsite.bench.api import chat_completions, llama_server
-from chatsite.bench.load import Shape
+from chatsite.bench.api import Server, llama_server
+from chatsite.bench.cases import CASES, Figures, warm_up
 from chatsite.inference.assemble import resolve
 
-# Both directions read as "times better" than 1.
-_HIGHER = ("tokens_per_s",)
-_LOWER = ("ttft_p50_ms", "ttft_p95_ms", "gap_max_ms")
+SITE: Final = "site"
 
 
 @sync_to_async
@@ -32,52 +29,57 @@ def new_key() -> tuple[User, str]:
 
 
 async def compare(
-    url: str, model: str, shapes: Sequence[Shape], runs: int, program: Path, flags: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Medians of ``runs`` for each shape: ``site``, ``peer``, and ``ratios`` (site / peer) of
-    what was measured pair by pair."""
-    spec = await resolve(model)
-    user, key = await new_key()
-    try:
-        return [
-            await _compare_one(url, model, key, shape, runs, program, spec.path, flags)
-            for shape in shapes
-        ]
-    finally:
-        await user.adelete()
-
-
-async def _compare_one(
     url: str,
     model: str,
-    key: str,
-    shape: Shape,
+    cases: Sequence[str],
     runs: int,
     program: Path,
-    path: Path,
-    flags: Sequence[str],
-) -> dict[str, Any]:
-    site: list[dict[str, Any]] = []
-    peer: list[dict[str, Any]] = []
-    warm = Shape(1, turns=1, words=5, tokens=4, think=0)
-    for seed in range(runs):
-        async with chat_completions(url, model, shape, key=key) as turn:
-            await load.run(warm, turn, seed=-1)
-            site.append((await load.run(shape, turn, seed)).summary())
-        with llama_server(program, path, flags) as address:
-            async with chat_completions(address, model, shape) as turn:
-                await load.run(warm, turn, seed=-1)
-                peer.append((await load.run(shape, turn, seed)).summary())
-        await asyncio.sleep(1)
-    pairs = [
-        {name: round(ours[name] / (theirs[name] or 1), 3) for name in (*_HIGHER, *_LOWER)}
-        for ours, theirs in zip(site, peer, strict=True)
-    ]
+    flag_sets: Sequence[str],
+    say: Callable[[str], object],
+) -> list[dict[str, Any]]:
+    """For each case medians of ``runs``: ``figures`` by server (`SITE`, or a llama-server's
+    flags), and ``ratios`` by flags (site / peer) of what was measured in the same run."""
+    spec = await resolve(model)
+    user, key = await new_key()
+    site = Server(url, model, key)
+    results = []
+    try:
+        for case in cases:
+            figures: dict[str, list[Figures]] = {SITE: [], **{flags: [] for flags in flag_sets}}
+            for seed in range(runs):
+                await warm_up(site)
+                figures[SITE].append(await CASES[case](site, seed))
+                for flags in flag_sets:
+                    with llama_server(program, spec.path, flags.split()) as address:
+                        peer = Server(address, model)
+                        await warm_up(peer)
+                        figures[flags].append(await CASES[case](peer, seed))
+                say(f"{case}: {seed + 1}/{runs}")
+            results.append(_summary(case, figures))
+    finally:
+        await user.adelete()
+    return results
+
+
+def _summary(case: str, figures: dict[str, list[Figures]]) -> dict[str, Any]:
+    ours = figures[SITE]
     return {
-        "users": shape.users,
-        "runs": runs,
-        "site": load.median(site),
-        "peer": load.median(peer),
-        "ratios": load.median(pairs),
-        "pairs": pairs,
+        "case": case,
+        "runs": len(ours),
+        "figures": {server: load.median(measured) for server, measured in figures.items()},
+        "ratios": {
+            server: load.median([_ratios(*pair) for pair in zip(ours, measured, strict=True)])
+            for server, measured in figures.items()
+            if server != SITE
+        },
+        "errors": [one["first_error"] for all in figures.values() for one in all if one["errors"]],
+        "measured": figures,
+    }
+
+
+def _ratios(ours: Figures, theirs: Figures) -> Figures:
+    return {
+        name: round(ours[name] / (theirs[name] or 1), 3)
+        for name in ours
+        if name not in {"errors", "first_error"}
     }

@@ -22,7 +22,8 @@ _WORDS = _TEXT.split()
 class Shape:
     """``users`` people with ``turns`` turns each: questions of ``words`` words, answers of
     ``tokens`` tokens, up to ``think`` seconds between turns. Over HTTP all conversations begin
-    with the same ``system`` words."""
+    with the same ``system`` words, or each with its own if they are ``private``. With ``lines``
+    the question is a text of that many lines, to be given back with one word changed."""
 
     users: int
     turns: int = 3
@@ -30,6 +31,8 @@ class Shape:
     tokens: int = 64
     think: float = 0.5
     system: int = 0
+    private: bool = False
+    lines: int = 0
 
 
 @dataclass
@@ -69,7 +72,16 @@ def words(chooser: random.Random, count: int) -> str:
 
 def questions(shape: Shape, user: int, seed: int) -> list[str]:
     chooser = random.Random(f"{seed}/{user}")
+    if shape.lines:
+        return [_edit(chooser, shape.lines)]
     return [f"({user}) Tell me about {words(chooser, shape.words)}." for _ in range(shape.turns)]
+
+
+def _edit(chooser: random.Random, lines: int) -> str:
+    text = [f"{number}. {words(chooser, 6)}" for number in range(1, lines + 1)]
+    word = text[lines // 2].split()[-1]
+    task = f"Repeat this list line by line, but write {word.upper()} where line {lines // 2 + 1}"
+    return "\n".join([f"{task} says {word}.", "", *text])
 
 
 # Asks one question in a user's conversation; notes times and tokens in the record.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 from tests.support.stack import Stack
 
@@ -31,8 +32,8 @@ def test_bench_says_what_is_wrong(scripted_stack: Stack) -> None:
 
 
 def test_a_llama_server_that_is_not_there(scripted_stack: Stack) -> None:
-    options = ("--llama-server", "/nowhere/llama-server", "--runs", "1", "--tokens", "4")
-    result = scripted_stack.manage("bench", "--users", "1", *options, check=False)
+    options = ("--llama-server", "/nowhere/llama-server", "--runs", "1", "--cases", "edit")
+    result = scripted_stack.manage("bench", *options, check=False)
     assert result.returncode == 1
     assert "llama-server did not start" in result.stderr
     assert scripted_stack.query("SELECT count(*) FROM accounts_user") == [(0,)]
@@ -45,12 +46,19 @@ def test_the_api_is_compared_with_any_server_of_its_kind(
     peer = tmp_path / "llama-server"
     peer.write_text(PEER.replace("PYTHON", sys.executable))
     peer.chmod(0o755)
-    options = ("--llama-server", str(peer), "--runs", "1", "--turns", "2", "--tokens", "4")
-    result = scripted_stack.manage("bench", "--users", "2", "--json", *options)
-    (figures,) = json.loads(result.stdout)
-    assert figures["site"]["errors"] == figures["peer"]["errors"] == 0
-    assert figures["ratios"]["tokens_per_s"] > 0
-    assert figures["ratios"]["ttft_p95_ms"] > 0
+    options = ("--llama-server", str(peer), "--runs", "1", "--flags", "-np 8", "--flags", "-np 4")
+    cases = ("--cases", "edit,return", "--json")
+    result = scripted_stack.manage("bench", *options, *cases)
+    edit, returning = json.loads(result.stdout)
+    assert edit["figures"].keys() == {"site", "-np 8", "-np 4"}
+    assert edit["ratios"]["-np 4"]["tokens_per_s"] > 0
+    assert returning["figures"]["site"]["evicted_to_in_slot"] > 0
+    written, drawing = tmp_path / "edit.json", tmp_path / "speed.svg"
+    written.write_text(result.stdout)
+    shown = scripted_stack.manage("bench", "--read", str(written), "--plot", str(drawing))
+    assert "site / -np 8" in shown.stdout
+    bars = ET.parse(drawing).findall(".//{http://www.w3.org/2000/svg}rect[@height='16']")  # noqa: S314
+    assert len(bars) == 3
 
 
 PEER = """#!PYTHON

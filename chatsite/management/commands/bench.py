@@ -6,7 +6,6 @@ import asyncio
 import json
 from argparse import ArgumentParser
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from chatsite.bench import load, pages, site
+from chatsite.bench import load, pages, plot, site
 from chatsite.bench.api import PeerDidNotStart
-from chatsite.bench.compare import compare
+from chatsite.bench.cases import CASES
+from chatsite.bench.compare import SITE, compare
 from chatsite.bench.engine import engine
 from chatsite.bench.load import Shape, Turn
 from chatsite.bench.stack import people
@@ -24,6 +24,9 @@ from chatsite.errors import ChatsiteError
 from chatsite.inference.assemble import resolve
 
 _FIGURES = ("tokens_per_s", "ttft_p50_ms", "ttft_p95_ms", "gap_p50_ms", "gap_p99_ms", "gap_max_ms")
+
+# Not all sets of flags suit all models: flash attention may slow it down or speed it up.
+_PEER_FLAGS = ("-np 8 -c 16384", "-np 8 -c 16384 -fa off")
 
 
 class Command(BaseCommand):
@@ -44,8 +47,23 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--flags",
-            default="-np 8 -c 16384",
-            help=_("how llama-server is started, beside model and address"),
+            action="append",
+            help=_("how llama-server is started, beside model and address; may be repeated"),
+        )
+        parser.add_argument(
+            "--cases",
+            default=",".join(CASES),
+            help=_("what is compared; numbers are people at once"),
+        )
+        parser.add_argument(
+            "--read",
+            nargs="+",
+            type=Path,
+            metavar="FILE",
+            help=_("show comparisons that were written with --json, measure nothing"),
+        )
+        parser.add_argument(
+            "--plot", type=Path, metavar="FILE", help=_("draw the comparison as SVG")
         )
         parser.add_argument(
             "--pages",
@@ -63,8 +81,12 @@ class Command(BaseCommand):
         if options["pages"]:
             self._pages(url, options)
             return
+        if options["read"]:
+            files = [json.loads(file.read_text()) for file in options["read"]]
+            self._show([result for results in files for result in results], options)
+            return
         if options["llama_server"]:
-            self._compare(url, shapes, options)
+            self._show(self._compare(url, options), options)
             return
         try:
             with site.running(url):
@@ -96,19 +118,24 @@ class Command(BaseCommand):
         for name, value in figures.items():
             self.stdout.write(f"{name:32}{value:>12}")
 
-    def _compare(self, url: str, shapes: list[Shape], options: dict[str, Any]) -> None:
-        shapes = [replace(shape, system=200, think=1.0) for shape in shapes]
-        flags = options["flags"].split()
+    def _compare(self, url: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+        cases = options["cases"].split(",")
+        if unknown := [case for case in cases if case not in CASES]:
+            raise CommandError(
+                _("There is no case %(case)s; there are %(cases)s.")
+                % {"case": unknown[0], "cases": ", ".join(CASES)}
+            )
         try:
             with site.running(url):
-                results = asyncio.run(
+                return asyncio.run(
                     compare(
                         url,
                         options["model"],
-                        shapes,
+                        cases,
                         options["runs"],
                         options["llama_server"],
-                        flags,
+                        options["flags"] or _PEER_FLAGS,
+                        self.stderr.write,
                     )
                 )
         except ChatsiteError as error:
@@ -117,15 +144,27 @@ class Command(BaseCommand):
             raise CommandError(_("llama-server did not start: %s") % error) from error
         except site.SiteDidNotStart as error:
             raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+
+    def _show(self, results: list[dict[str, Any]], options: dict[str, Any]) -> None:
+        if options["plot"]:
+            options["plot"].write_text(plot.svg(results))
         if options["json"]:
             self.stdout.write(json.dumps(results, indent=2))
-            return
-        self.stdout.write(f"{'':24}" + "".join(f"{name:>14}" for name in _FIGURES))
-        for result in results:
-            for part in ("site", "peer", "ratios"):
-                label = f"{result['users']} users, {part}"
-                row = "".join(f"{result[part].get(name, ''):>14}" for name in _FIGURES)
-                self.stdout.write(f"{label:24}{row}")
+        else:
+            for result in results:
+                self._print_case(result)
+        if any(result["errors"] for result in results):
+            raise CommandError(_("Some answers failed; the figures above do not count."))
+
+    def _print_case(self, result: dict[str, Any]) -> None:
+        names = [name for name in result["figures"][SITE] if name != "errors"]
+        title = _("case %(case)s, medians of %(runs)s") % result
+        self.stdout.write(f"{title:40}" + "".join(f"{name:>19}" for name in names))
+        for server, figures in result["figures"].items():
+            self.stdout.write(f"{server:40}" + "".join(f"{figures[name]:>19}" for name in names))
+        for flags, ratios in result["ratios"].items():
+            label = f"{SITE} / {flags}"
+            self.stdout.write(f"{label:40}" + "".join(f"{ratios[name]:>19}" for name in names))
 
     def _print(self, results: list[dict[str, Any]]) -> None:
         self.stdout.write(f"{'':24}" + "".join(f"{name:>14}" for name in _FIGURES))
