@@ -24,6 +24,9 @@ _STREAMED: Final = re.compile(rb"/api/blobs/[^/?]+")
 # What an answered client may still send.
 _LATE_BYTES: Final = 64 << 20
 _LATE_SECONDS: Final = 10.0
+# Connections that wait to be taken. Twisted's 50 are too few for a few hundred clients that come
+# at once while the processors are busy: the kernel then resets some of them.
+_BACKLOG: Final = 1024
 
 
 class Request(http_protocol.WebRequest):  # type: ignore[misc]  # untyped library
@@ -133,6 +136,13 @@ class Factory(http_protocol.HTTPFactory):  # type: ignore[misc]  # untyped libra
 
 
 class Server(daphne_server.Server):  # type: ignore[misc]  # untyped library
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.endpoints = [
+            f"{one}:backlog={_BACKLOG}" if one.startswith("tcp:") and "backlog=" not in one else one
+            for one in self.endpoints
+        ]
+
     def create_application(self, protocol: object, scope: dict[str, Any]) -> Any:
         if isinstance(protocol, Request):
             extensions = scope.setdefault("extensions", {})
