@@ -138,9 +138,9 @@ class Factory(http_protocol.HTTPFactory):  # type: ignore[misc]  # untyped libra
 class Server(daphne_server.Server):  # type: ignore[misc]  # untyped library
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.endpoints = [
+        self.endpoints: list[str] = [
             f"{one}:backlog={_BACKLOG}" if one.startswith("tcp:") and "backlog=" not in one else one
-            for one in self.endpoints
+            for one in kwargs.get("endpoints") or ()
         ]
 
     def create_application(self, protocol: object, scope: dict[str, Any]) -> Any:

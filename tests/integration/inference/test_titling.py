@@ -41,9 +41,8 @@ class Site:
     def __init__(self, publisher: Publisher, folder: Path, alice: User) -> None:
         self.publisher, self.alice = publisher, alice
         self.changed = asyncio.Event()
-        effects = Effects(
-            lambda *_: None, lambda _: None, lambda *_: None, self.changed.set, publisher
-        )
+        nothing = [lambda *_: None] * 4
+        effects = Effects(*nothing, self.changed.set, publisher)
         spec = ModelSpec(
             *(
                 "tiny:latest",

@@ -135,8 +135,10 @@ def test_nobody_waits_for_the_head_of_another_person(harness):
     harness.finish()
     assert [harness.started(id).cached_tokens for id in "abc"] == [0, 0, 0]
 
-    def test_guesses_keep_a_step_under_the_target(self):
-        assert Costs(step_ms=50, row_ms=5, pass_ms=10).rows_within(200) == 28
 
-    def test_a_slow_model_may_take_twice_its_plain_step(self):
-        assert Costs(step_ms=300, row_ms=50, pass_ms=100).rows_within(200) == 4
+def test_guesses_keep_a_step_under_the_target():
+    assert Costs(step_ms=50, row_ms=5, pass_ms=10).rows_within(200) == 28
+
+
+def test_a_slow_model_may_take_twice_its_plain_step():
+    assert Costs(step_ms=300, row_ms=50, pass_ms=100).rows_within(200) == 4
