@@ -35,14 +35,17 @@ ASKED = "Please explain how the names of computers are found. @next @say"
 DONE = Outcome(GenerationState.DONE, finish_reason="stop")
 
 
+def _nothing(*_: object) -> None:
+    pass
+
+
 class Site:
     """One model with two slots, and a person who has asked it something."""
 
     def __init__(self, publisher: Publisher, folder: Path, alice: User) -> None:
         self.publisher, self.alice = publisher, alice
         self.changed = asyncio.Event()
-        nothing = [lambda *_: None] * 4
-        effects = Effects(*nothing, self.changed.set, publisher)
+        effects = Effects(_nothing, _nothing, _nothing, _nothing, self.changed.set, publisher)
         spec = ModelSpec(
             *(
                 "tiny:latest",
