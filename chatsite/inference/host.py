@@ -21,11 +21,12 @@ from redis.exceptions import RedisError
 from chatsite.chat.models import GenerationState
 from chatsite.dispatch import outcome as outcomes
 from chatsite.dispatch.outcome import Outcome
-from chatsite.dispatch.queue import HINT_JOBS, GivenBack, Lease, Queue, UnreadableJob, host_hints
-from chatsite.errors import ChatsiteError, EngineFailed, ModelUnavailable
+from chatsite.dispatch.queue import HINT_JOBS, Lease, Queue, host_hints
+from chatsite.errors import ChatsiteError, ModelUnavailable
 from chatsite.inference import status, titling
 from chatsite.inference.budget import Budget, fits_elsewhere
 from chatsite.inference.effects import Effects
+from chatsite.inference.ends import Ends
 from chatsite.inference.measuring import Desk
 from chatsite.inference.placement import Placement
 from chatsite.inference.runner import ModelRunner
@@ -62,6 +63,7 @@ class Host:
         self._redis = redis
         self._queue = queue
         self._publisher = publisher
+        self._ends = Ends(id, queue, publisher)
         self._quarantine = quarantine
         self._first_models = first_models
         self._budget = budget
@@ -69,7 +71,6 @@ class Host:
         self._wake = asyncio.Event()
         self._announce = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._ending: dict[str, Running] = {}
         self._draining = False
         # What an administrator asked for, done by `_serve`, which alone starts and ends runners.
         self._to_load: dict[str, float | None] = {}
@@ -77,7 +78,7 @@ class Host:
         self._tended_at = 0.0
         effects = Effects(
             ended=lambda running, outcome: self._spawn(self._conclude(running, outcome)),
-            died=lambda lost: self._spawn(self._return(lost, fault=True)),
+            died=lambda lost: self._spawn(self._ends.give_back(lost, fault=True)),
             broken=lambda spec, reason: self._spawn(self._broken(spec, reason)),
             demoted=self._demoted,
             changed=self._changed,
@@ -133,7 +134,7 @@ class Host:
         """What an earlier process of this host held is free at once, not after its lease."""
         while True:
             try:
-                await self._settle(await self._queue.reclaim_host(self.id))
+                await self._ends.settle(await self._queue.reclaim_host(self.id))
                 return
             except RedisError as error:
                 log.warning("Redis does not answer: %s. Trying again.", error)
@@ -156,7 +157,7 @@ class Host:
         left = await self.placement.stop_all()
         try:
             await self._publisher.flush()
-            await self._return(left, fault=False)
+            await self._ends.give_back(left, fault=False)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
             await status.withdraw(self._redis, self.id)
@@ -187,7 +188,7 @@ class Host:
                 self._to_load.pop(name, None)
                 self._announce.set()
                 if not await fits_elsewhere(self._redis, self.id, name, error):
-                    await self._refuse_all(name, error)
+                    await self._ends.refuse_all(name, error)
                 continue
             if runner is not None:
                 if (seconds := self._to_load.pop(name, None)) is not None:
@@ -196,25 +197,16 @@ class Host:
 
     async def _fill(self, name: str, runner: ModelRunner) -> None:
         while runner.free_slots > 0 and not self._draining:
-            lease = await self._lease(name)
+            lease = await self._ends.lease(name)
             if lease is None:
                 runner.suspect_waits = False
                 return
             runner.suspect_waits = lease.last_chance and not runner.idle
             if runner.suspect_waits:
                 held = [(lease.job.id, lease.attempt)]
-                await self._settle(await self._queue.give_back(self.id, held, fault=False))
+                await self._ends.settle(await self._queue.give_back(self.id, held, fault=False))
                 return
             await self._begin(runner, lease)
-
-    async def _lease(self, name: str) -> Lease | None:
-        while True:
-            try:
-                return await self._queue.lease(name, self.id)
-            except UnreadableJob as error:
-                log.error("%s: %s", error, error.__cause__)
-                failed = (error.id, error.attempt, EngineFailed())
-                await outcomes.fail_unheld(self._queue, self._publisher, *failed)
 
     async def _begin(self, runner: ModelRunner, lease: Lease) -> None:
         id = lease.job.id
@@ -241,46 +233,11 @@ class Host:
             return
         await runner.take(running)
 
-    async def _refuse_all(self, name: str, error: ChatsiteError) -> None:
-        """Nobody can serve this model: all who wait are told, and why."""
-        while lease := await self._lease(name):
-            failed = (lease.job.id, lease.attempt, error)
-            await outcomes.fail_unheld(self._queue, self._publisher, *failed)
-
     # Ends.
 
     async def _conclude(self, running: Running, outcome: Outcome) -> None:
-        """Saves an end however long SQL or Redis is away; the lease is kept meanwhile."""
-        id = running.lease.job.id
-        self._ending[id] = running
-        try:
-            await asyncio.wait([running.beginning])
-            while True:
-                try:
-                    if running.vectors is not None:
-                        await self._publisher.vectors(running.writer, running.vectors)
-                        running.vectors = None
-                    await outcomes.conclude(self._queue, self._publisher, running.writer, outcome)
-                    self._titler.answered(running, outcome)
-                    return
-                except FencedOff:
-                    log.warning("generation %s: a later attempt has it", id)
-                    return
-                except (RedisError, DatabaseError) as error:
-                    log.error("the end of generation %s can't be saved yet: %s", id, error)
-                    await asyncio.sleep(1)
-        finally:
-            del self._ending[id]
-
-    async def _return(self, held: list[Running], *, fault: bool) -> None:
-        if not held:
-            return
-        await self._publisher.flush()
-        pairs = [(running.lease.job.id, running.lease.attempt) for running in held]
-        await self._settle(await self._queue.give_back(self.id, pairs, fault=fault))
-
-    async def _settle(self, given_back: GivenBack) -> None:
-        await outcomes.end_exhausted(self._queue, self._publisher, given_back)
+        if await self._ends.conclude(running, outcome):
+            self._titler.answered(running, outcome)
 
     def _demoted(self, spec: ModelSpec, reason: str) -> None:
         self.placement.demote(spec.digest, reason)
@@ -291,7 +248,7 @@ class Host:
         log.error("%s is quarantined: %s", spec.name, reason)
         await self._quarantine(spec.digest, reason)
         self.placement.forget(spec.digest)
-        await self._refuse_all(spec.name, ModelUnavailable())
+        await self._ends.refuse_all(spec.name, ModelUnavailable())
 
     # Talking to the others.
 
@@ -322,7 +279,7 @@ class Host:
         await asyncio.sleep(self._heartbeat_seconds)
         held = [
             (running.lease.job.id, running.lease.attempt)
-            for running in (*self.placement.running(), *self._ending.values())
+            for running in (*self.placement.running(), *self._ends.under_way())
         ]
         for (id, _), answer in zip(held, await self._queue.heartbeat(self.id, held), strict=True):
             if answer == "cancel":
@@ -330,7 +287,7 @@ class Host:
             elif answer == "lost":
                 log.warning("generation %s was given to another host", id)
                 await self.placement.drop(id)
-        await self._settle(await self._queue.reclaim_expired())
+        await self._ends.settle(await self._queue.reclaim_expired())
 
     async def _tell(self) -> None:
         try:

@@ -6,15 +6,15 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from chatsite.engine.devices import Device
 from chatsite.errors import ChatsiteError, ModelDoesNotFit, ModelUnavailable, NoPlaceForModel
-from chatsite.inference import machine
 from chatsite.inference.effects import Effects
 from chatsite.inference.layout import Layout, Option
-from chatsite.inference.room import Held, Limits, Load, Refuse, decide
+from chatsite.inference.reading import held, status_of
+from chatsite.inference.room import Limits, Load, Refuse, decide
 from chatsite.inference.runner import ModelRunner
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
@@ -160,7 +160,7 @@ class Placement:
     @property
     def committed(self) -> int:
         """Bytes that are promised to models and their caches."""
-        return sum(_held(runner).promised + runner.cache_bytes for runner in self._runners.values())
+        return sum(held(runner).promised + runner.cache_bytes for runner in self._runners.values())
 
     @property
     def on_devices(self) -> Mapping[str, int]:
@@ -191,9 +191,9 @@ class Placement:
         most, problem = self._most_layers(spec.digest)
         while True:
             budget, available = self._room()
-            held = [_held(r, self._in_line) for r in self._runners.values()]
+            others = [held(r, self._in_line) for r in self._runners.values()]
             limits = Limits(budget, available, self._keep_loaded, devices, most)
-            match decide(options, held, limits):
+            match decide(options, others, limits):
                 case Refuse(least, room):
                     raise _refusal(least, room)
                 case Load(layout, evict):
@@ -249,7 +249,7 @@ class Placement:
         if not self._runners:
             return
         budget, _available = self._room()
-        left = budget - sum(_held(runner).promised for runner in self._runners.values())
+        left = budget - sum(held(runner).promised for runner in self._runners.values())
         part = max(0, left // len(self._runners)) // _CACHE_UNIT * _CACHE_UNIT
         for runner in self._runners.values():
             await runner.grant(min(runner.spec.cache_bytes, part))
@@ -300,27 +300,10 @@ class Placement:
                 )
         for name, (spec, _) in self._names.items():
             if runner := self._runners.get(spec.digest):
-                found.append(runner.status(name))
+                found.append(status_of(runner, name))
             elif name in self._kept_waiting:
                 found.append(ModelStatus(name, spec.digest, "waiting"))
         return tuple(found)
-
-
-def _held(runner: ModelRunner, in_line: Set[str] = frozenset()) -> Held:
-    """``in_line``: digests of models that somebody waits for."""
-    resident = machine.resident(runner.pid)
-    waited_for = runner.spec.digest in in_line and not runner.closing
-    loading = runner.state in {"measuring", "loading"}
-    return Held(
-        digest=runner.spec.digest,
-        promised=max(runner.promised, resident - runner.cache_bytes),
-        resident=resident,
-        idle=runner.idle and not loading and not waited_for,
-        pinned=runner.spec.pinned,
-        last_used=runner.last_used,
-        on=runner.layout.on,
-        loading=runner.loaded is None,
-    )
 
 
 def _other_size(runner: ModelRunner, spec: ModelSpec) -> bool:

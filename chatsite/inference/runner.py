@@ -24,7 +24,7 @@ from chatsite.inference.layout import Layout, Option
 from chatsite.inference.questions import Questions
 from chatsite.inference.running import Running
 from chatsite.inference.spec import ModelSpec
-from chatsite.inference.status import ModelState, ModelStatus
+from chatsite.inference.status import ModelState
 from chatsite.inference.tuner import Tuner
 
 log = logging.getLogger(__name__)
@@ -120,33 +120,6 @@ class ModelRunner:
     @property
     def syntax(self) -> m.OutputSyntax:
         return self.loaded.syntax if self.loaded else m.PLAIN
-
-    def status(self, name: str) -> ModelStatus:
-        return ModelStatus(
-            name=name,
-            digest=self.spec.digest,
-            state=self.state,
-            progress=self.progress,
-            slots=self.spec.slots,
-            busy=len(self.running),
-            context=self.loaded.context if self.loaded else 0,
-            rss_bytes=self.loaded.rss_bytes if self.loaded else 0,
-            reason=self.reason,
-            stats=self.stats,
-            promised_bytes=self.promised + self.cache_bytes,
-            wanted_context=self.wanted if self.wanted > self.spec.context else 0,
-            pinned=self.spec.pinned,
-            expires_at=None if self.expires_in is None else time.time() + self.expires_in,
-            typical_seconds=self.occupancy.typical,
-            openings=self.occupancy.openings(
-                [time.monotonic() - running.began for running in self.running.values()],
-                self.spec.slots,
-            ),
-            layers=len(self.layout.option.layers),
-            device_layers=self.layout.layers,
-            devices=dict(self.layout.on),
-            device_problem=self.device_problem,
-        )
 
     def ensure(self) -> None:
         """Sees to it that the model is loaded or on its way."""
