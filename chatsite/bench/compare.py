@@ -61,6 +61,25 @@ async def compare(
     return results
 
 
+def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Several measurements as one: cases that are there more than once have all their runs. Of
+    servers only those that took part in each of them."""
+    by_case: dict[str, list[dict[str, list[Figures]]]] = {}
+    for result in results:
+        by_case.setdefault(result["case"], []).append(result["measured"])
+    return [
+        _summary(
+            case,
+            {
+                server: [one for measured in found for one in measured[server]]
+                for server in found[0]
+                if all(server in measured for measured in found)
+            },
+        )
+        for case, found in by_case.items()
+    ]
+
+
 def _summary(case: str, figures: dict[str, list[Figures]]) -> dict[str, Any]:
     ours = figures[SITE]
     return {

@@ -55,8 +55,11 @@ def test_the_api_is_compared_with_any_server_of_its_kind(
     assert returning["figures"]["site"]["evicted_to_in_slot"] > 0
     written, drawing = tmp_path / "edit.json", tmp_path / "speed.svg"
     written.write_text(result.stdout)
-    shown = scripted_stack.manage("bench", "--read", str(written), "--plot", str(drawing))
+    shown = scripted_stack.manage(
+        "bench", "--read", str(written), str(written), "--plot", str(drawing)
+    )
     assert "site / -np 8" in shown.stdout
+    assert "medians of 2" in shown.stdout
     bars = ET.parse(drawing).findall(".//{http://www.w3.org/2000/svg}rect[@height='16']")  # noqa: S314
     assert len(bars) == 3
 

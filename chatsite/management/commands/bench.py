@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from chatsite.bench import load, pages, plot, site
 from chatsite.bench.api import PeerDidNotStart
 from chatsite.bench.cases import CASES
-from chatsite.bench.compare import SITE, compare
+from chatsite.bench.compare import SITE, compare, merged
 from chatsite.bench.engine import engine
 from chatsite.bench.load import Shape, Turn
 from chatsite.bench.stack import people
@@ -60,7 +60,7 @@ class Command(BaseCommand):
             nargs="+",
             type=Path,
             metavar="FILE",
-            help=_("show comparisons that were written with --json, measure nothing"),
+            help=_("show comparisons that were written with --json as one, measure nothing"),
         )
         parser.add_argument(
             "--plot", type=Path, metavar="FILE", help=_("draw the comparison as SVG")
@@ -83,7 +83,7 @@ class Command(BaseCommand):
             return
         if options["read"]:
             files = [json.loads(file.read_text()) for file in options["read"]]
-            self._show([result for results in files for result in results], options)
+            self._show(merged([result for results in files for result in results]), options)
             return
         if options["llama_server"]:
             self._show(self._compare(url, options), options)
