@@ -158,7 +158,7 @@ class Sampler(Protocol):
 
     def sample(self, row: int) -> int:
         """A token from the logits of row ``row`` (tokens of all chunks, counted through) of the
-        last decode. The chain remembers it."""
+        last decode. The chain remembers it. Raises `ComputeError`."""
         ...
 
     def logprob(self, row: int, token: int) -> TokenLogprob | None:

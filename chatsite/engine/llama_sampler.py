@@ -17,7 +17,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from chatsite.engine.backend import BadParameters
+from chatsite.engine.backend import BadParameters, ComputeError
 from chatsite.engine.llama_vocabulary import LlamaVocabulary
 from chatsite.engine.messages import SamplingParams, TokenLogprob
 from chatsite.engine.token_grammar import TokenGrammar, TokenTexts, automaton_of
@@ -134,13 +134,17 @@ class LlamaSampler:
 
     def _draw(self, logits: Logits) -> int:
         if not self._chain:
-            return int(logits.argmax())
+            token = int(logits.argmax())
+            _check(logits[token])
+            return token
         wanted = self._params.top_k
         if wanted and wanted < len(logits):
             ids = _likeliest(logits, wanted)
         else:
             reach = _NOTHING * max(1.0, self._params.temperature)
-            ids = np.flatnonzero(logits >= logits.max() - reach)
+            best = logits.max()
+            _check(best)
+            ids = np.flatnonzero(logits >= best - reach)
         candidates = np.empty(len(ids), dtype=_TOKEN)
         candidates["id"], candidates["logit"], candidates["p"] = ids, logits[ids], 0
         array = lib.llama_token_data_array(
@@ -150,9 +154,17 @@ class LlamaSampler:
         return int(array.data[array.selected].id)
 
 
+def _check(best: np.float32) -> None:
+    """The best of all logits is no number if any is none, as when a device computes wrongly or
+    weights overflow; and nothing can be drawn where everything is barred."""
+    if not math.isfinite(best):
+        raise ComputeError("it gave no finite numbers")
+
+
 def _likeliest(logits: Logits, wanted: int) -> NDArray[np.int64]:
     """The ``wanted`` likeliest and some more; unordered."""
     best, reach = logits.max(), _FIRST_REACH
+    _check(best)
     while True:
         found = np.flatnonzero(logits >= best - reach)
         if len(found) >= wanted:

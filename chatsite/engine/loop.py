@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from queue import Empty, SimpleQueue
 
-from chatsite.engine.backend import Backend, BadParameters, Chunk, Decoded
+from chatsite.engine.backend import Backend, BadParameters, Chunk, ComputeError, Decoded
 from chatsite.engine.counters import Counters
 from chatsite.engine.embedding import EmbedJob, EmbedQueue
 from chatsite.engine.guesser import Guesser
@@ -26,7 +26,7 @@ from chatsite.engine.messages import (
 from chatsite.engine.prompt import Prompt
 from chatsite.engine.ram_tier import RamTier
 from chatsite.engine.scheduler import MIN_CHUNK, Part, Scheduler
-from chatsite.engine.sequence import Sampled, Sequence
+from chatsite.engine.sequence import Sampled, Sequence, draw
 from chatsite.engine.slots import SlotPool, usable
 from chatsite.engine.speed import SpeedMeter
 from chatsite.engine.warm_up import warm_up
@@ -222,16 +222,10 @@ class Engine:
             row += part.count
             sequence = self._sequences[part.id]
             if part.outputs and sequence.sampler is not None:
-                first = row - part.outputs
-                tokens = [sequence.sampler.sample(first)]
-                logprobs = [sequence.sampler.logprob(first, tokens[0])]
-                for guessed in sequence.draft:
-                    if tokens[-1] != guessed:
-                        break
-                    first += 1
-                    tokens.append(sequence.sampler.sample(first))
-                    logprobs.append(sequence.sampler.logprob(first, tokens[-1]))
-                sampled.append(Sampled(sequence, tokens, logprobs, len(sequence.draft)))
+                try:
+                    sampled.append(draw(sequence, sequence.sampler, row - part.outputs))
+                except ComputeError as error:
+                    self._fail(sequence, f"The model could not compute this answer: {error}.")
         return sampled
 
     def _measure(self, parts: Collection[Part], began: float) -> None:

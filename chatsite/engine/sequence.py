@@ -126,3 +126,17 @@ class Sampled:
     tokens: list[int]
     logprobs: list[TokenLogprob | None]
     drafted: int
+
+
+def draw(sequence: Sequence, sampler: Sampler, row: int) -> Sampled:
+    """From the logits of ``row`` and, while guesses were right, of those behind it. Raises
+    `ComputeError`."""
+    tokens = [sampler.sample(row)]
+    logprobs = [sampler.logprob(row, tokens[0])]
+    for guessed in sequence.draft:
+        if tokens[-1] != guessed:
+            break
+        row += 1
+        tokens.append(sampler.sample(row))
+        logprobs.append(sampler.logprob(row, tokens[-1]))
+    return Sampled(sequence, tokens, logprobs, len(sequence.draft))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chatsite.engine.backend import ComputeError
 from chatsite.engine.messages import Failed, Finished, SamplingParams, Step, TokenLogprob
+from chatsite.engine.scripted_backend import ScriptedSampler
 
 
 def logprobs(harness, id: str) -> list[TokenLogprob]:
@@ -72,3 +74,20 @@ def test_memory_that_refuses_to_be_cut_is_filled_again(harness, monkeypatch):
     harness.finish()
     assert harness.started("h").cached_tokens == 0
     assert harness.text("h") == "one two four"
+
+
+def test_an_answer_without_numbers_fails_alone(harness, monkeypatch):
+    sample = ScriptedSampler.sample
+
+    def spoilt(sampler, row):
+        if sampler._top == 3:
+            raise ComputeError("it gave no finite numbers")
+        return sample(sampler, row)
+
+    monkeypatch.setattr(ScriptedSampler, "sample", spoilt)
+    harness.ask("bad", "one two", params=SamplingParams(top_logprobs=3))
+    harness.ask("good", "three four", owner="bob")
+    harness.finish()
+    assert harness.reason("bad") == "engine_error"
+    assert harness.text("good") == "three four"
+    assert harness.engine.idle
