@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -11,12 +12,18 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chatsite.dispatch.queue import PREFIX
 from chatsite.inference import status
+from chatsite.inference.latency import BOUNDS
 
 _LOOPBACK = {"127.0.0.1", "::1"}
 _TIMEOUT_SECONDS = 3.0
@@ -44,6 +51,19 @@ _MEMORY = (
     ("memory_available_bytes", "What is left of it", "available"),
     ("memory_budget_bytes", "What models may take of it", "budget"),
     ("memory_promised_bytes", "What is promised to models", "committed"),
+)
+
+
+_DEVICE = (
+    ("device_memory_bytes", "Memory of a graphics processor", "total"),
+    ("device_memory_available_bytes", "What was left of it when it was asked", "free"),
+    ("device_memory_promised_bytes", "What is promised to models", "promised"),
+)
+_STAGES = (
+    ("queue", "Waits for a slot"),
+    ("prefill", "From the slot to the first token"),
+    ("decode", "From the first token to the last"),
+    ("first_text", "From the request to its first text"),
 )
 
 
@@ -95,6 +115,7 @@ class _Collector:
             line.add_metric((model,), count)
         yield line
         yield from self._of_memory()
+        yield from self._of_devices()
         yield from self._of_models()
 
     def _of_memory(self) -> Iterator[Metric]:
@@ -122,6 +143,26 @@ class _Collector:
             )
         for name, text, field in _GAUGES:
             yield self._of_stats(GaugeMetricFamily(f"chatsite_{name}", text, labels=_MODEL), field)
+        yield from self._of_requests()
+
+    def _of_requests(self) -> Iterator[Metric]:
+        for stage, text in _STAGES:
+            family = HistogramMetricFamily(f"chatsite_request_{stage}_seconds", text, labels=_MODEL)
+            for labels, model in self._models():
+                if found := model.latency.get(stage):
+                    counts = list(accumulate(found.counts))
+                    bounds = [*map(str, BOUNDS), "+Inf"]
+                    buckets = list(zip(bounds, counts, strict=True))
+                    family.add_metric(labels, buckets, found.sum)
+            yield family
+
+    def _of_devices(self) -> Iterator[Metric]:
+        for name, text, field in _DEVICE:
+            gauge = GaugeMetricFamily(f"chatsite_{name}", text, labels=("host", "device"))
+            for host in self._hosts:
+                for device in host.devices:
+                    gauge.add_metric((host.id, device.name), getattr(device, field))
+            yield gauge
 
     def _of_stats(self, metric: _Family, field: str) -> _Family:
         for labels, model in self._models():

@@ -33,6 +33,7 @@ def status_of(runner: ModelRunner, name: str) -> ModelStatus:
             [time.monotonic() - running.began for running in runner.running.values()],
             runner.spec.slots,
         ),
+        latency=runner.latency.histograms(),
         layers=len(runner.layout.option.layers),
         device_layers=runner.layout.layers,
         devices=dict(runner.layout.on),

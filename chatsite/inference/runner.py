@@ -20,6 +20,7 @@ from chatsite.errors import ContextOverflow
 from chatsite.inference.asides import Aside, Asides
 from chatsite.inference.effects import Effects
 from chatsite.inference.expect import Occupancy
+from chatsite.inference.latency import Latency
 from chatsite.inference.layout import Layout, Option
 from chatsite.inference.questions import Questions
 from chatsite.inference.running import Running
@@ -67,6 +68,7 @@ class ModelRunner:
     stats: m.Stats | None = None
     running: dict[str, Running] = field(default_factory=dict)
     occupancy: Occupancy = field(default_factory=Occupancy)
+    latency: Latency = field(default_factory=Latency)
     last_used: float = field(default_factory=time.monotonic)
     since: float = field(default_factory=time.monotonic)
     # It takes no more jobs, since another model has waited for its memory for long.
@@ -318,7 +320,9 @@ class ModelRunner:
         self.last_used = time.monotonic()
         said = running.lease.job.keep_alive
         self.keep_alive = self.spec.keep_alive if said is None else said
+        outcome = running.closed(last, self.last_used)
         if isinstance(last, m.Finished):
             self.occupancy.add(time.monotonic() - running.began)
-        self.effects.ended(running, running.closed(last, self.last_used))
+            self.latency.add(last.usage, outcome.ttft_ms)
+        self.effects.ended(running, outcome)
         self.effects.changed()

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from chatsite.engine.messages import Stats
 from chatsite.inference import expect
+from chatsite.inference.latency import Histogram
 
 ModelState = Literal["measuring", "loading", "ready", "waiting", "failed"]
 
@@ -28,7 +29,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     take; ``wanted_context`` is the context that did not fit memory, 0 if all is as wanted;
     ``expires_at`` when it is let go unless somebody asks, in seconds since the epoch.
     ``typical_seconds`` is what an answer had its slot for lately, and ``openings`` the seconds
-    after which slots get free for those in line by that measure. ``device_layers`` of its
+    after which slots get free for those in line by that measure. ``latency`` is how long its
+    requests took since it was loaded, stage by stage. ``device_layers`` of its
     ``layers`` are on ``devices`` (bytes by name); ``device_problem`` is why there are not more of
     them, where a device did not take what it had room for."""
 
@@ -49,6 +51,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     typical_seconds: float | None = None
     openings: tuple[float, ...] = ()
+    latency: dict[str, Histogram] = {}
     layers: int = 0
     device_layers: int = 0
     devices: dict[str, int] = {}

@@ -6,19 +6,32 @@ from django.test import AsyncRequestFactory
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
-from chatsite.engine.messages import Stats
+from chatsite.engine.messages import Stats, Usage
 from chatsite.inference import status
+from chatsite.inference.latency import Latency
 from chatsite.metrics import metrics
 
 
 @pytest.fixture
 async def host(redis_url):
     stats = Stats(steps=7, step_seconds=1.5, prefilled=100, decoded=40, cached=60, accepted=5)
-    model = status.ModelStatus("tiny:latest", "a" * 64, "ready", slots=8, busy=2, stats=stats)
+    latency = Latency()
+    for prefill, first in ((100.0, 150.0), (3000.0, None), (500_000.0, 500_000.0)):
+        latency.add(Usage(1, 0, 1, 0.0, prefill, 40.0), first)
+    model = status.ModelStatus(
+        *("tiny:latest", "a" * 64, "ready"),
+        slots=8,
+        busy=2,
+        stats=stats,
+        latency=latency.histograms(),
+    )
+    device = status.HostDevice("GPU0", "a device", 10, 40, 30)
     memory = status.HostMemory(100, 50, 80, 30)
     loading = status.ModelStatus("other:latest", "b" * 64, "loading", progress=0.5)
     async with Redis.from_url(redis_url) as redis:
-        await status.announce(redis, status.HostStatus("h1", "box", 1, (model, loading), memory))
+        await status.announce(
+            redis, status.HostStatus("h1", "box", 1, (model, loading), memory, (device,))
+        )
         await redis.zadd("cs:queue:tiny:latest", {"x": 1, "y": 2})
         yield
         await redis.delete("cs:queue:tiny:latest")
@@ -45,6 +58,18 @@ async def test_counts_of_hosts_engines_and_the_line(async_client, host):
     assert found["chatsite_engine_cached_tokens_total", "tiny:latest"] == 60
     assert ("chatsite_engine_steps_total", "other:latest") not in found
     assert found["chatsite_memory_budget_bytes", None] == 80
+    assert found["chatsite_device_memory_promised_bytes", None] == 30
+    assert found["chatsite_request_prefill_seconds_count", "tiny:latest"] == 3
+    assert found["chatsite_request_prefill_seconds_sum", "tiny:latest"] == 503.1
+    assert found["chatsite_request_queue_seconds_sum", "tiny:latest"] == 0.05
+    buckets = {
+        sample.labels["le"]: sample.value
+        for family in text_string_to_metric_families(response.content.decode())
+        for sample in family.samples
+        if sample.name == "chatsite_request_prefill_seconds_bucket"
+    }
+    assert (buckets["0.05"], buckets["0.1"], buckets["5.0"], buckets["120.0"]) == (0, 1, 2, 2)
+    assert buckets["+Inf"] == 3
     assert found["chatsite_memory_promised_bytes", None] == 30
 
 
