@@ -1,30 +1,23 @@
-"""What `manage.py models` asks of the running site: chat, and which models are loaded."""
+"""The running site from the command line: a loop that reaches it, and which models are loaded."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
-from asgiref.sync import sync_to_async
 from django.template.defaultfilters import filesizeformat
 from redis.exceptions import RedisError
 
-from chatsite.accounts.keys import Caller
 from chatsite.accounts.models import User
-from chatsite.api.many import Wanted, ask_all
-from chatsite.api.requests import Piece
 from chatsite.chat.runtime import Runtime, close_runtime, runtime
-from chatsite.engine.messages import ChatMessage
 from chatsite.errors import ChatsiteError
 from chatsite.inference import commands, status
-from models_admin import options
 from models_admin.models import ModelName
 
 _LOAD_SECONDS = 300.0
 _UNLOAD_SECONDS = 15.0
-Write = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -33,20 +26,32 @@ class NotRunning(ChatsiteError):
     message = "The site does not run. Start it first: make run"
 
 
+@contextmanager
+def visit() -> Iterator[asyncio.Runner]:
+    """A loop whose `runtime` reaches the site. Raises `NotRunning` without a site."""
+
+    async def answers() -> bool:
+        return bool(await status.alive(runtime().redis))
+
+    with asyncio.Runner() as runner:
+        try:
+            if not runner.run(answers()):
+                raise NotRunning
+            yield runner
+        except RedisError:
+            raise NotRunning from None
+        finally:
+            runner.run(close_runtime())
+
+
 def at_the_site(work: Callable[[Runtime], Awaitable[T]]) -> T:
     """Runs ``work`` with the site's Redis. Raises `NotRunning` without a site."""
 
     async def connected() -> T:
-        try:
-            if not await status.alive(runtime().redis):
-                raise NotRunning
-            return await work(runtime())
-        except RedisError:
-            raise NotRunning from None
-        finally:
-            await close_runtime()
+        return await work(runtime())
 
-    return asyncio.run(connected())
+    with visit() as runner:
+        return runner.run(connected())
 
 
 async def loaded(site: Runtime) -> list[str]:
@@ -119,64 +124,8 @@ async def _until(found: Callable[[], Awaitable[str | None]], seconds: float, lat
         raise ChatsiteError(late) from None
 
 
-class Session:
-    """A chat in the terminal, as an administrator; nothing of it is kept."""
-
-    def __init__(self, site: Runtime, model: str, write: Write) -> None:
-        self._site, self._model, self._write = site, model, write
-        self._system = ""
-        self._history: list[ChatMessage] = []
-        self._options: dict[str, Any] = {}
-
-    async def run(self, prompt: str) -> None:
-        """Answers ``prompt``, or without one every line until `/bye` or the end of input."""
-        caller = Caller(await sync_to_async(_administrator)())
-        if prompt:
-            await self._ask(caller, prompt)
-            return
-        while True:
-            if sys.stdin.isatty():
-                self._write(">>> ")
-            line = await asyncio.to_thread(sys.stdin.readline)
-            if not line or line.strip() == "/bye":
-                return
-            try:
-                if line.startswith("/"):
-                    self._command(line.strip())
-                elif line.strip():
-                    await self._ask(caller, line.strip())
-            except ChatsiteError as error:
-                self._write(f"{error}\n")
-
-    def _command(self, line: str) -> None:
-        match line.split(maxsplit=3):
-            case ["/clear"]:
-                self._history.clear()
-            case ["/set", "system", *_]:
-                self._system = line.partition("system")[2].strip()
-            case ["/set", "parameter", name, value]:
-                typed = options.from_text(name, value)
-                options.sampling({name: typed})
-                self._options[name] = typed
-            case _:
-                self._write("/bye  /clear  /set system TEXT  /set parameter NAME VALUE\n")
-
-    async def _ask(self, caller: Caller, text: str) -> None:
-        question = ChatMessage("user", text)
-        head = [ChatMessage("system", self._system)] if self._system else []
-        said = options.sampling(self._options)
-        wanted = Wanted(self._model, [*head, *self._history, question], said=said)
-        parts = []
-        async with ask_all(self._site, caller, [wanted]) as answers:
-            async for _index, event in answers.events():
-                if isinstance(event, Piece):
-                    parts.append(event.text)
-                    self._write(event.text)
-        self._write("\n")
-        self._history += [question, ChatMessage("assistant", "".join(parts))]
-
-
-def _administrator() -> User:
+def administrator() -> User:
+    """In whose name the command line asks. Reads the database."""
     found = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
     if found is None:
         raise ChatsiteError("Nobody administers this site yet: manage.py createsuperuser")

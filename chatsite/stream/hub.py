@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # Below every socket timeout that a Redis client may have, so that an idle read ends by itself.
 _BLOCK_MS = 4000
+_CLOSE_SECONDS = 0.2
 _WAITING_SECONDS = 0.5
 _RETRY_SECONDS = 0.3
 # Readers are woken after so long without news, so that none of them needs a clock of its own.
@@ -151,9 +152,12 @@ class Hub:
                 del self._feeds[key]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again until they end: asyncio.wait_for of Python 3.11, which the Redis client uses, loses
+        # a cancellation that comes in the same turn of the loop as its result.
+        while open_tasks := [task for task in self._tasks if not task.done()]:
+            for task in open_tasks:
+                task.cancel()
+            await asyncio.wait(open_tasks, timeout=_CLOSE_SECONDS)
         self._tasks.clear()
 
     def _start(self) -> None:

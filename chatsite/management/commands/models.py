@@ -17,7 +17,7 @@ from django.template.defaultfilters import filesizeformat
 
 from chatsite.engine.quantize import KINDS
 from chatsite.errors import ChatsiteError, ModelMissing
-from chatsite.management import running
+from chatsite.management import running, terminal
 from chatsite.management.job_actions import JobActions
 from chatsite.management.memory_actions import MemoryActions
 from models_admin import custom, gguf, modelfile, names, options, placing, store, versions
@@ -73,9 +73,7 @@ class Command(BaseCommand):
         actions.add_parser("ps", help="list the models that are loaded")
         for action, words in (("load", "load a model now"), ("unload", "let an idle model go")):
             actions.add_parser(action, help=words).add_argument("name", metavar="NAME")
-        chatting = actions.add_parser("run", help="chat in the terminal")
-        chatting.add_argument("name", metavar="NAME")
-        chatting.add_argument("prompt", metavar="PROMPT", nargs="?", default="")
+        terminal.add_parser(actions)
 
         removing = actions.add_parser("rm", help="remove a name, and its file with the last one")
         removing.add_argument("name", metavar="NAME")
@@ -208,14 +206,8 @@ class Command(BaseCommand):
         model = _require(name)
         self.stdout.write(running.at_the_site(lambda site: running.unload(site, model)))
 
-    def _run(self, *, name: str, prompt: str, **_options: Any) -> None:
-        model = _require(name)
-
-        def write(text: str) -> None:
-            self.stdout.write(text, ending="")
-            self.stdout.flush()
-
-        running.at_the_site(lambda site: running.Session(site, model.name, write).run(prompt))
+    def _run(self, *, name: str, **options: Any) -> None:
+        terminal.run(_require(name).name, self.stdout, **options)
 
     def _remove(self, *, name: str, **_options: Any) -> None:
         model = _require(name)
