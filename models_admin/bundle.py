@@ -19,7 +19,7 @@ from typing import IO, Annotated, Any, Final
 import msgspec
 from django.utils.translation import gettext_lazy as _
 
-from chatsite.errors import ChatsiteError
+from chatsite.errors import ChatsiteError, ModelMissing
 from models_admin import custom, disk, go_template, names, options, partial
 from models_admin.models import ModelName, ModelVersion
 
@@ -60,7 +60,8 @@ def is_bundle(path: Path) -> bool:
 
 
 def write(path: Path, models: Sequence[ModelName], progress: Progress) -> None:
-    """All of ``models`` into the file ``path``, which appears when it is whole."""
+    """All of ``models`` into the file ``path``, which appears when it is whole. Raises `DiskFull`,
+    and `ModelMissing` when one of them is removed meanwhile."""
     versions = {model.version_id: model.version for model in models}
     total = sum(version.size for version in versions.values())
     disk.require_space(total)
@@ -73,11 +74,15 @@ def write(path: Path, models: Sequence[ModelName], progress: Progress) -> None:
     )
     fresh = path.with_suffix(".part")
     try:
-        with fresh.open("wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        with (
+            disk.full_refused(),
+            fresh.open("wb") as file,
+            tarfile.open(fileobj=file, mode="w") as tar,
+        ):
             _add(tar, _MANIFEST, io.BytesIO(data := msgspec.json.encode(manifest)), len(data))
             done = 0
             for version in versions.values():
-                counted = _Counted(version, done, total, progress)
+                counted = _Counted(_opened(version), done, total, progress)
                 with io.BufferedReader(counted, _BLOCK) as weights:
                     _add(tar, f"sha256-{version.digest}", weights, version.size)
                 done += version.size
@@ -87,6 +92,10 @@ def write(path: Path, models: Sequence[ModelName], progress: Progress) -> None:
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def removed(names: str) -> ModelMissing:
+    return ModelMissing(str(_("%s was removed meanwhile. Export the others.")) % names)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -162,11 +171,19 @@ def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None
     tar.addfile(member, content)
 
 
+def _opened(version: ModelVersion) -> io.FileIO:
+    try:
+        return io.FileIO(version.path)
+    except FileNotFoundError:
+        names = ", ".join(model.name for model in version.names.all())
+        raise removed(names or str(version)) from None
+
+
 class _Counted(io.RawIOBase):
     """A version's file that tells how much of it was read."""
 
-    def __init__(self, version: ModelVersion, before: int, total: int, progress: Progress) -> None:
-        self._file = version.path.open("rb", buffering=0)
+    def __init__(self, file: io.FileIO, before: int, total: int, progress: Progress) -> None:
+        self._file = file
         self._done, self._total, self._progress = before, total, progress
 
     def readable(self) -> bool:

@@ -26,7 +26,7 @@ class DiskFull(ChatsiteError):
     code = "disk_full"
     status = 507
     permanent = False
-    message = _("There is not enough space on the disk of the data folder for this model.")
+    message = _("There is not enough space on the disk of the data folder.")
 
 
 @contextmanager

@@ -3,6 +3,7 @@ browser, each piece behind the one before, so that a broken connection costs one
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from pathlib import Path
@@ -66,23 +67,27 @@ def begin(owner: str, size: int, name: str) -> UUID:
     """Raises `DiskFull`."""
     disk.require_space(size)
     id = uuid4()
-    _folder().joinpath(f"{id}.json").write_bytes(msgspec.json.encode(Upload(owner, size, name)))
-    _path(id).touch(mode=0o600)
+    # No database takes NUL.
+    upload = Upload(owner, size, name.replace("\x00", ""))
+    with disk.full_refused():
+        path_of(id).with_suffix(".json").write_bytes(msgspec.json.encode(upload))
+        path_of(id).touch(mode=0o600)
     return id
 
 
 def arrived(id: UUID, owner: str) -> int:
     """Bytes. Raises `NotFound` for what is nobody's or another's."""
     read(id, owner)
-    return _path(id).stat().st_size
+    return path_of(id).stat().st_size
 
 
 def append(id: UUID, owner: str, offset: int, piece: Piece) -> int:
     """Takes a piece that begins at ``offset``; returns the bytes that are there then. Raises
-    `UploadRefused` when it does not follow or is more than was announced."""
+    `UploadRefused` when it does not follow or is more than was announced, and `DiskFull`; what
+    had arrived before stays."""
     upload = read(id, owner)
-    descriptor = os.open(_path(id), os.O_WRONLY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+    descriptor = os.open(path_of(id), os.O_WRONLY | os.O_CLOEXEC)
+    with disk.full_refused(), os.fdopen(descriptor, "r+b", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         if offset != end:
             raise UploadRefused(arrived=end)
@@ -90,7 +95,11 @@ def append(id: UUID, owner: str, offset: int, piece: Piece) -> int:
             if end + len(block) > min(upload.size, offset + PIECE_BYTES):
                 file.truncate(offset)
                 raise UploadRefused(_("The piece is larger than what was announced."))
-            file.write(block)
+            try:
+                _write(file, block)
+            except OSError:
+                file.truncate(offset)
+                raise
             end += len(block)
         return end
 
@@ -103,18 +112,14 @@ def whole(id: UUID, owner: str) -> Upload:
     return upload
 
 
-def path_of(id: UUID) -> Path:
-    return _path(id)
-
-
 def remove(id: UUID) -> None:
-    _path(id).unlink(missing_ok=True)
-    _path(id).with_suffix(".json").unlink(missing_ok=True)
+    path_of(id).unlink(missing_ok=True)
+    path_of(id).with_suffix(".json").unlink(missing_ok=True)
 
 
 def read(id: UUID, owner: str) -> Upload:
     try:
-        upload = msgspec.json.decode(_path(id).with_suffix(".json").read_bytes(), type=Upload)
+        upload = msgspec.json.decode(path_of(id).with_suffix(".json").read_bytes(), type=Upload)
     except (FileNotFoundError, msgspec.DecodeError):
         raise NotFound from None
     if upload.owner != owner:
@@ -138,5 +143,12 @@ def _folder() -> Path:
     return path
 
 
-def _path(id: UUID) -> Path:
+def path_of(id: UUID) -> Path:
     return _folder() / f"{id}.upload"
+
+
+def _write(file: io.FileIO, block: bytes) -> None:
+    """All of it: a disk that fills up takes a part first."""
+    left = memoryview(block)
+    while left:
+        left = left[file.write(left) :]

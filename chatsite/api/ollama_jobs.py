@@ -34,7 +34,8 @@ async def follow(job: Job, failed: type[JobFailed]) -> AsyncIterator[Progress | 
             text = job.error.get("message") or f"the {job.kind} is {job.get_state_display()}"
             raise failed(text)
         try:
-            yield await progress.read_async(runtime().redis, str(job.pk))
+            found = await progress.read_async(runtime().redis, [str(job.pk)])
+            yield found.get(str(job.pk))
         except RedisError:
             yield None
         await asyncio.sleep(_POLL_SECONDS)

@@ -109,8 +109,9 @@ def go_on(user: User, command: Continue) -> Turn:
         if not before.was_cut or not answer.content or answer.children.exists():
             raise NothingToContinue
         catalogue.resolve(before.model)
-        before.message = None
-        before.save(update_fields=["message"])
+        # Two at once: the later one waits here for the first, and then changes no row.
+        if not Generation.objects.filter(pk=before.pk, message=answer).update(message=None):
+            raise Busy
         kept = {name: ms for name, ms in before.timings.items() if name == "reasoning"}
         generation = Generation.objects.create(
             owner=user,
@@ -133,7 +134,7 @@ def make(user: User, command: Making) -> Turn:
     actions = {Send: send, Edit: edit, Regenerate: regenerate, Continue: go_on}
     try:
         turn: Turn = actions[type(command)](user, command)  # type: ignore[operator]
-    except IntegrityError:
+    except (IntegrityError, Busy):
         # The same request on another socket at the same time was first.
         if taken := _taken(user, command.id):
             return taken

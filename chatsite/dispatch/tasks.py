@@ -12,7 +12,9 @@ from datetime import timedelta
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from chatsite.celery import app
 from chatsite.chat import turns
@@ -70,6 +72,16 @@ async def _queue_again(queue: Queue, publisher: Publisher, row: Generation) -> N
         job = await sync_to_async(lambda: turns.job(turns.turn_of(row)))()
         await queue.submit(job, queue_max=env.queue_max, person_max=env.queue_max_per_person)
         log.warning("generation %s was saved but not queued: queued now", job.id)
+    except (RedisError, OperationalError, InterfaceError):
+        raise  # nothing is wrong with this one: the next round has it again
     except ChatsiteError as error:
-        outcome = Outcome(GenerationState.FAILED, error=error.as_dict())
-        await conclude_unheld(queue, publisher, str(row.pk), attempt=row.attempt, outcome=outcome)
+        await _fail(queue, publisher, row, error)
+    except Exception:
+        # The others of the round must not wait for it, nor this one for ever.
+        log.exception("generation %s can't be made again", row.pk)
+        await _fail(queue, publisher, row, ChatsiteError())
+
+
+async def _fail(queue: Queue, publisher: Publisher, row: Generation, error: ChatsiteError) -> None:
+    outcome = Outcome(GenerationState.FAILED, error=error.as_dict())
+    await conclude_unheld(queue, publisher, str(row.pk), attempt=row.attempt, outcome=outcome)

@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from typing import IO, TypeVar
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.utils.http import content_disposition_header
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -22,13 +24,25 @@ from chatsite.accounts.models import User
 from chatsite.chat.hints import conversation_changed
 from chatsite.chat.http import json_api
 from chatsite.chat.models import Conversation
-from chatsite.errors import BadRequest, NotFound, TooLarge
+from chatsite.errors import BadRequest, ChatsiteError, NotFound, TooLarge
 from chatsite.exchange import taking, writers
+from models_admin import disk
 
 Response = TypeVar("Response", HttpResponse, StreamingHttpResponse)
 BODY_MAX = 16 * 2**20
 _BATCH_MAX = 200
 _CHUNK = 2**18
+_OPEN_MOST = 4
+# Exports of this process that are written or read, with their people. One whose request was
+# cancelled before it had an answer leaves with its file.
+_open: WeakKeyDictionary[IO[bytes], int] = WeakKeyDictionary()
+
+
+class ExportBusy(ChatsiteError):
+    code = "export_busy"
+    status = 429
+    permanent = False
+    message = _("An export is being written already. Try again when it has arrived.")
 
 
 @require_GET
@@ -63,23 +77,40 @@ async def everything(request: HttpRequest, user: User) -> HttpResponseBase:
     """A ZIP file, written to disk first: Daphne would hold in memory what a slow reader has not
     taken, and a file that fails half-way must not look like a whole one."""
 
-    def write() -> IO[bytes]:
-        file = tempfile.TemporaryFile(dir=settings.DATA_DIR)  # noqa: SIM115  (closed by `_chunks`)
-        writers.write_all(user, file)
-        return file
-
-    file = await sync_to_async(write)()
+    if user.pk in _open.values() or len(_open) >= _OPEN_MOST:
+        raise ExportBusy
+    with disk.full_refused():
+        file = tempfile.TemporaryFile(dir=settings.DATA_DIR)  # noqa: SIM115  (closed by `_Export`)
+        _open[file] = user.pk
+        try:
+            await sync_to_async(writers.write_all)(user, file)
+        except BaseException:
+            file.close()
+            _open.pop(file)
+            raise
     size = file.tell()
     file.seek(0)
-    response = StreamingHttpResponse(_chunks(file), content_type="application/zip")
+    response = _Export(file)
     response["Content-Length"] = str(size)
     return _named(response, f"chatsite {timezone.localdate().isoformat()}.zip")
 
 
 async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
-    with file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK):
-            yield chunk
+    while chunk := await asyncio.to_thread(file.read, _CHUNK):
+        yield chunk
+
+
+class _Export(StreamingHttpResponse):
+    """Of a file that goes with it, read or not."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(_chunks(file), content_type="application/zip")
+        self._file = file
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+        _open.pop(self._file, None)
 
 
 @require_POST

@@ -64,10 +64,11 @@ def _in_parts(job: Job, control: Control, found: Resolved) -> None:
         disk.require_space(share.total)
         with store.partial() as (target, path):
             try:
-                digest, size = gguf_merge.merge(files, target, control.tell)
+                with disk.full_refused():
+                    digest, size = gguf_merge.merge(files, target, control.tell)
+                    target.flush()
             except gguf.BadGGUF as error:
                 raise versions.ImportRefused(str(error)) from error
-            target.flush()
             control.say("merged", files=len(files))
             control.test(path)
             _install(job, control, found, path, digest, size)

@@ -44,6 +44,8 @@ def work(job: Job, control: Control) -> None:
 def export(job: Job, control: Control) -> None:
     names = job.options.get("names", [job.target])
     models = list(ModelName.objects.filter(name__in=names).select_related("version"))
+    if gone := set(names) - {model.name for model in models}:
+        raise bundle.removed(", ".join(sorted(gone)))
     control.at("writing")
     path = folder() / f"models-{timezone.now():%Y%m%d-%H%M%S}-{job.pk.hex[:8]}.tar"
     bundle.write(path, models, control.tell_or_leave)

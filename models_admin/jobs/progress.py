@@ -56,16 +56,22 @@ def read(redis: Redis, ids: Iterable[str]) -> dict[str, Progress]:
     """Of those that run now."""
     wanted = list(ids)
     found: list[bytes | None] = redis.mget([_key(id) for id in wanted]) if wanted else []  # type: ignore[assignment]
+    return _decoded(wanted, found)
+
+
+async def read_async(redis: AsyncRedis, ids: Iterable[str]) -> dict[str, Progress]:
+    """The same on a process's own connections."""
+    wanted = list(ids)
+    found: list[bytes | None] = await redis.mget([_key(id) for id in wanted]) if wanted else []
+    return _decoded(wanted, found)
+
+
+def _decoded(ids: list[str], found: list[bytes | None]) -> dict[str, Progress]:
     return {
         id: msgspec.json.decode(data, type=Progress)
-        for id, data in zip(wanted, found, strict=True)
+        for id, data in zip(ids, found, strict=True)
         if data
     }
-
-
-async def read_async(redis: AsyncRedis, id: str) -> Progress | None:
-    data = await redis.get(_key(id))
-    return msgspec.json.decode(data, type=Progress) if data else None
 
 
 def _key(id: str) -> str:

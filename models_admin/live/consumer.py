@@ -9,10 +9,8 @@ from typing import Any, Final
 import msgspec
 from asgiref.sync import sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.conf import settings
 from django.db import DatabaseError
 from django.utils import translation
-from redis import Redis
 from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
@@ -26,7 +24,6 @@ log = logging.getLogger(__name__)
 
 SIGNED_OUT: Final = 4401
 _PERIOD: Final = 1.0
-_REDIS_SECONDS: Final = 2.0
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped library
@@ -65,7 +62,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # untyped lib
         with translation.override(self.language):
             return {
                 "hosts": [snapshot.host(host) for host in hosts],
-                "jobs": await sync_to_async(current_jobs)(),
+                "jobs": await _jobs(),
             }
 
 
@@ -73,11 +70,8 @@ def may_see(user: User) -> bool:
     return user.is_staff and user.has_perm("models_admin.view_job")
 
 
-def current_jobs() -> list[dict[str, Any]]:
+async def _jobs() -> list[dict[str, Any]]:
     """Raises `RedisError` when the progress can't be known."""
-    found = snapshot.jobs()
-    with Redis.from_url(
-        settings.REDIS_URL, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
-    ) as redis:
-        running = progress.read(redis, [str(job.pk) for job in found if job.state == "running"])
-    return [snapshot.as_dict(job, running.get(str(job.pk))) for job in found]
+    found = await sync_to_async(snapshot.jobs)()
+    running = await progress.read_async(runtime().redis, snapshot.running(found))
+    return snapshot.as_dicts(found, running)

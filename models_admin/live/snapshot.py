@@ -46,6 +46,15 @@ def jobs() -> list[Job]:
     return under_way + list(found.exclude(state__in=Job.OPEN)[: max(0, _SHOWN - len(under_way))])
 
 
+def running(jobs: list[Job]) -> list[str]:
+    """The ids of those whose progress is shown."""
+    return [str(job.pk) for job in jobs if job.state == JobState.RUNNING]
+
+
+def as_dicts(jobs: list[Job], progress: dict[str, Progress]) -> list[dict[str, Any]]:
+    return [as_dict(job, progress.get(str(job.pk))) for job in jobs]
+
+
 def as_dict(job: Job, progress: Progress | None) -> dict[str, Any]:
     """Sizes in bytes, ``speed`` in bytes per second, ``left`` in seconds; ``can`` are the actions
     that make sense now."""

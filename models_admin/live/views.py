@@ -6,12 +6,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from redis import Redis
 from redis.exceptions import RedisError
 
 from chatsite.dispatch.connection import connect
@@ -19,10 +21,12 @@ from chatsite.engine.quantize import KINDS
 from chatsite.errors import ChatsiteError, ModelUnavailable
 from chatsite.inference import commands
 from models_admin import catalogue, dashboard
-from models_admin.jobs import asking, lines, states
-from models_admin.live import access, consumer, snapshot
+from models_admin.jobs import asking, lines, progress, states
+from models_admin.jobs.progress import Progress
+from models_admin.live import access, snapshot
 from models_admin.models import Job, ModelName
 
+_REDIS_SECONDS: Final = 2.0
 _CHANGES: Final = {"pause": states.pause, "resume": states.resume, "cancel": states.cancel}
 
 
@@ -31,11 +35,8 @@ _CHANGES: Final = {"pause": states.pause, "resume": states.resume, "cancel": sta
 def jobs(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         return _ask(request)
-    try:
-        found = consumer.current_jobs()
-    except RedisError:
-        found = [snapshot.as_dict(job, None) for job in snapshot.jobs()]
-    data = {"jobs": found, "csrf": get_token(request)}
+    found = snapshot.jobs()
+    data = {"jobs": snapshot.as_dicts(found, _progress(found)), "csrf": get_token(request)}
     values = {
         "live": data,
         "may_add": request.user.has_perm("models_admin.add_job"),
@@ -43,6 +44,16 @@ def jobs(request: HttpRequest) -> HttpResponse:
         "kinds": KINDS,
     }
     return render(request, "admin/jobs.html", access.context(request, _("Jobs"), **values))
+
+
+def _progress(jobs: list[Job]) -> dict[str, Progress]:
+    try:
+        with Redis.from_url(
+            settings.REDIS_URL, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS
+        ) as redis:
+            return progress.read(redis, snapshot.running(jobs))
+    except RedisError:
+        return {}
 
 
 def _ask(request: HttpRequest) -> HttpResponse:

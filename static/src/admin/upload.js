@@ -116,7 +116,7 @@ class Refused extends Error {
   constructor(error, status) {
     super(error.message ?? gettext("The server did not answer. Try again."));
     // The server has another amount than this page thought, or was away.
-    this.stale = error.code === "upload_refused" || status >= 500;
+    this.stale = error.code ? error.code === "upload_refused" : status >= 500;
   }
 }
 

@@ -1,16 +1,14 @@
 """The link that makes the first administrator."""
 
-import os
 import stat
-import threading
 
 import pytest
-from django.db import connection
 from django.urls import reverse
 
 from chatsite.accounts import setup
 from chatsite.accounts.models import User
 from tests.support.installation import go, heard, python
+from tests.support.races import at_once, on_postgresql
 
 pytestmark = [pytest.mark.usefixtures("data_dir"), pytest.mark.django_db]
 
@@ -142,24 +140,10 @@ def test_two_browsers_at_once_make_one_on_sqlite(migrated):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.skipif(
-    "CHATSITE_TEST_DATABASE_URL" not in os.environ, reason="SQLite's tests share one connection"
-)
+@on_postgresql
 def test_two_browsers_at_once_make_one_on_postgresql():
-    answers = []
-    barrier = threading.Barrier(4)
-
-    def race(name):
-        form = setup.SetupForm(FORM | {"username": name})
-        assert form.is_valid()
-        barrier.wait()
-        answers.append(setup.create_first_administrator(form) is not None)
-        connection.close()
-
-    threads = [threading.Thread(target=race, args=[f"u{number}"]) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(answers) == [False, False, False, True]
+    forms = [setup.SetupForm(FORM | {"username": f"u{number}"}) for number in range(4)]
+    assert all(form.is_valid() for form in forms)
+    answers = at_once(4, lambda number: setup.create_first_administrator(forms[number]) is not None)
+    assert sorted(map(bool, answers)) == [False, False, False, True]
     assert User.objects.count() == 1

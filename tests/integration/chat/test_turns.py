@@ -22,6 +22,7 @@ from chatsite.errors import (
     NothingToContinue,
 )
 from models_admin import catalogue, custom
+from tests.support.races import at_once, on_postgresql
 
 SYSTEM = ChatMessage("system", settings.ENV.system_prompt)
 
@@ -243,6 +244,16 @@ def test_a_cut_answer_goes_on_as_the_same_answer(alice: User, model: str) -> Non
     turn.generation.refresh_from_db()
     assert turn.generation.message == turn.answer
     assert Message.objects.get(pk=turn.answer.pk).content == "one two"
+
+
+@on_postgresql
+def test_who_goes_on_twice_at_once_is_told_that_it_goes_on(alice: User, model: str) -> None:
+    turn = send(alice, "count", model)
+    answer(turn, "one", GenerationState.CANCELLED)
+    commands = [Continue(f"c{number}", str(turn.answer.pk)) for number in range(4)]
+    found = at_once(4, lambda number: turns.make(alice, commands[number]))
+    assert sorted(type(one).__name__ for one in found) == ["Busy", "Busy", "Busy", "Turn"]
+    assert Generation.objects.filter(message=turn.answer).count() == 1
 
 
 def test_what_is_complete_or_has_gone_on_is_not_continued(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -152,6 +153,18 @@ async def test_the_reaper_queues_what_was_saved_but_not_queued(
     await grown_old(turn)
     await reap(queue, publisher)
     assert await queue.places([("tiny:latest", str(turn.generation.pk))]) == [0]
+
+
+async def test_what_the_reaper_cannot_make_again_ends_and_holds_up_no_other(
+    turn: turns.Turn, queue: Queue, publisher: Publisher, redis: Redis, monkeypatch
+) -> None:
+    await grown_old(turn)
+    monkeypatch.setattr(turns, "job", Mock(side_effect=RuntimeError("odd")))
+    await reap(queue, publisher)
+    end = await last_entry(redis, turn)
+    assert isinstance(end, End)
+    assert end.error
+    assert (end.state, end.error["code"]) == ("failed", "error")
 
 
 async def test_the_reaper_ends_what_nobody_holds_and_keeps_its_text(

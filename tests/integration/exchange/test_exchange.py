@@ -16,7 +16,7 @@ from chatsite.accounts.models import User
 from chatsite.chat import prompt
 from chatsite.chat.attachments.models import Attachment
 from chatsite.chat.models import Conversation, Generation, Message
-from chatsite.exchange import taking
+from chatsite.exchange import taking, views
 from chatsite.search import find
 from tests.unit.exchange.test_readers import chatgpt, chatgpt_node
 
@@ -156,7 +156,11 @@ def test_documents_and_reasoning_come_back(alice: User, bob: User) -> None:
 def test_all_as_one_file(alice: User, bob: User) -> None:
     taking.take(alice, trees(3))
     taking.take(bob, trees(1))
-    response: Any = signed_in(alice).get("/chat/export/")
+    client = signed_in(alice)
+    response: Any = client.get("/chat/export/")
+    # Each takes disk and a processor: one of a person at a time.
+    refused = client.get("/chat/export/")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "export_busy")
 
     async def read() -> bytes:
         return b"".join([chunk async for chunk in response.streaming_content])
@@ -170,6 +174,11 @@ def test_all_as_one_file(alice: User, bob: User) -> None:
     assert len(whole["conversations"]) == 3
     report = taking.take(alice, whole["conversations"])
     assert (report["taken"], report["known"]) == (0, 3)
+    response.close()
+    unread = client.get("/chat/export/")
+    assert unread.status_code == 200
+    unread.close()
+    assert not views._open
 
 
 @pytest.mark.parametrize("body", ["", "{", "{}", "[" * 100_000, json.dumps([0] * 201)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import tarfile
@@ -13,7 +14,7 @@ from chatsite.errors import ChatsiteError, NotFound
 from models_admin import bundle, custom, disk, inbox, store, versions
 from models_admin.jobs import asking, importing, states
 from models_admin.models import Job, JobState, ModelName
-from tests.support.gguf import write
+from tests.support.gguf import gguf, write
 from tests.support.hub import names_in
 from tests.support.jobs import done, said
 
@@ -167,6 +168,39 @@ def test_an_upload_is_bounded_and_its_owners_alone(ann, monkeypatch):
     monkeypatch.setattr(inbox, "_ABANDONED_SECONDS", -1)
     assert inbox.clean({str(id)}) == []
     assert len(inbox.clean(set())) == 1
+
+
+def test_an_upload_that_finds_the_disk_full_goes_on_later(ann, monkeypatch):
+    def full(file, block):
+        file.write(block[:3])
+        raise OSError(errno.ENOSPC, "full")
+
+    # No database takes the NUL in the name.
+    id = inbox.begin(str(ann.pk), len(content := gguf()), "a\0b.gguf")
+    inbox.append(id, str(ann.pk), 0, io.BytesIO(content[:8]))
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "_write", full)
+        with pytest.raises(disk.DiskFull):
+            inbox.append(id, str(ann.pk), 8, io.BytesIO(content[8:]))
+    assert inbox.arrived(id, str(ann.pk)) == 8
+    inbox.append(id, str(ann.pk), 8, io.BytesIO(content[8:]))
+    job = asking.import_upload(id, "", by=ann)[0]
+    assert job.options == {"file": "ab.gguf"}
+    assert done(job).state == JobState.DONE
+
+
+def test_a_bundle_of_what_was_removed_says_so(tmp_path):
+    store.import_file(write(tmp_path / "a.gguf"), "a")
+    model = store.import_file(write(tmp_path / "b.gguf", fill=b"\1"), "b")
+    job = asking.export(["a", "b"])[0]
+    model.version.path.unlink()
+    ended = done(job)
+    assert (ended.state, ended.error["code"]) == (JobState.FAILED, "model_not_found")
+    assert "b:latest was removed" in ended.error["message"]
+    job = asking.export(["a", "b"])[0]
+    versions.remove_name("b")
+    assert "b:latest was removed" in done(job).error["message"]
+    assert names_in(importing.folder()) == set()
 
 
 def test_a_bundle_of_a_missing_model_is_not_begun():

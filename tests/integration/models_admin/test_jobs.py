@@ -18,6 +18,7 @@ from models_admin.live import snapshot
 from models_admin.models import Job, JobKind, JobState
 from tests.support.hub import Hub, names_in
 from tests.support.jobs import CONTENT, ask, done, partial_bytes, said, whole
+from tests.support.races import at_once, on_postgresql
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -180,6 +181,14 @@ def test_no_more_run_at_once_than_may(hub: Hub, settings):
     first, second = ask("tiny:1b"), ask("hf.co/org/tiny:1b")
     assert states.claim(first.pk)
     assert states.claim(second.pk) is None
+
+
+@on_postgresql
+def test_no_more_are_claimed_at_once_than_may_run(hub: Hub, settings):
+    settings.ENV = settings.ENV.model_copy(update={"jobs": 2})
+    asked = [ask(f"hf.co/org/tiny:{number}") for number in range(6)]
+    found = at_once(6, lambda number: states.claim(asked[number].pk))
+    assert len([job for job in found if job is not None]) == 2
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "x" * 300, "模型", "a b", ""])
