@@ -20,13 +20,16 @@ _PAGE = 50
 
 
 def first(user: User, view: str = MAIN) -> dict[str, Any]:
-    """The first page, with what stands above it in every view: ``pinned`` and ``folders``."""
-    pinned = Conversation.objects.of(user).filter(pinned_at__isnull=False)
+    """The first page, with what stands above it in every view: ``pinned``, ``folders``, and
+    whether anything is ``archived``."""
+    own = Conversation.objects.of(user)
+    pinned = own.filter(pinned_at__isnull=False)
     folders = Folder.objects.of(user).order_by(Lower("name"))
     return {
         **page(user, view),
         "pinned": [serialize.conversation(row) for row in pinned[:PINS_MAX]],
         "folders": [serialize.folder(row) for row in folders],
+        "archived": own.exclude(archived_at=None).exists(),
     }
 
 

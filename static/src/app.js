@@ -284,6 +284,7 @@ byId("thread").addEventListener("click", (/** @type {MouseEvent} */ event) => {
   }
 });
 addEventListener("popstate", () => chat.open(addressed()));
+addEventListener("beforeprint", () => messages.showLoaded());
 addEventListener("online", () => chat.connection.renew());
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) {

@@ -136,8 +136,10 @@ export function commandsOf(parts) {
     {
       label: gettext("Print the whole conversation"),
       icon: "file",
+      keys: "Mod+P",
       when: answered,
-      run: () => messages.showAll().then(() => print()),
+      // Of what can't be had now, what is here.
+      run: () => messages.showAll().then(print, print),
     },
     {
       label: gettext("Appearance: light"),

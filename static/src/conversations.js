@@ -7,7 +7,7 @@
  * @typedef {import("./thread.js").Conversation} Conversation
  * @typedef {{id: string, name: string}} Folder
  * @typedef {{conversations: Conversation[], more: boolean}} Page
- * @typedef {Page & {pinned: Conversation[], folders: Folder[]}} FirstPage
+ * @typedef {Page & {pinned: Conversation[], folders: Folder[], archived: boolean}} FirstPage
  * @typedef {"pin" | "unpin" | "archive" | "unarchive" | "move" | "delete" | "restore"} Action
  */
 
@@ -26,6 +26,8 @@ export class Conversations extends EventTarget {
   #loading = false;
   /** @type {Folder[]} by name */
   folders = [];
+  /** Whether anything was in the archive when the list was fetched. */
+  #archived = false;
   view = MAIN;
 
   /**
@@ -51,6 +53,11 @@ export class Conversations extends EventTarget {
   /** @param {string | null} id */
   get(id) {
     return id === null ? undefined : this.#items.get(id);
+  }
+
+  /** Whether there is anything in the archive. */
+  get archive() {
+    return this.#archived || [...this.#items.values()].some((item) => item.archived);
   }
 
   /** The open folder, if the view is one. */
@@ -186,6 +193,7 @@ export class Conversations extends EventTarget {
       this.#more.set(view, page.more);
     }
     this.folders = page.folders;
+    this.#archived = page.archived;
     if (this.view !== MAIN && this.view !== ARCHIVE && !this.folder) {
       this.view = MAIN;
     }

@@ -77,11 +77,11 @@ export class Filing {
     const choices = folders.map(({ id, name }) => ({
       icon: "folder",
       label: name,
-      run: () => this.#move(items, id).then(onDone),
+      run: () => this.move(items, id).then(onDone),
     }));
     if (items.some(({ folder }) => folder !== null)) {
       const label = gettext("No folder");
-      choices.push({ icon: "close", label, run: () => this.#move(items, null).then(onDone) });
+      choices.push({ icon: "close", label, run: () => this.move(items, null).then(onDone) });
     }
     const label = gettext("New folder…");
     choices.push({
@@ -92,7 +92,7 @@ export class Filing {
         await ask(gettext("New folder"), gettext("Name"), "", async (name) => {
           made = (await this.conversations.makeFolder(name)).id;
         });
-        await (made && this.#move(items, made));
+        await (made && this.move(items, made));
         onDone();
       },
     });
@@ -118,7 +118,7 @@ export class Filing {
    * @param {Conversation[]} items
    * @param {string | null} folder
    */
-  async #move(items, folder) {
+  async move(items, folder) {
     const name = this.conversations.folders.find(({ id }) => id === folder)?.name;
     const text = name
       ? fill(gettext("Moved to “{name}”"), { name })

@@ -170,6 +170,11 @@ export class Messages {
     this.#drawFrom(0);
   }
 
+  /** Draws all that is here: a printer's pages can wait for nothing. */
+  showLoaded() {
+    this.#drawFrom(0);
+  }
+
   /** Draws the branch as far up as a message that is here. @param {string} id */
   reveal(id) {
     const path = this.#path();

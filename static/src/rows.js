@@ -38,14 +38,18 @@ export function choice(item, checked) {
   return h("li", { "data-id": item.id }, h("label", { className: "choice" }, box, text));
 }
 
-/** Folders and the archive, above the list. @param {Folder[]} folders */
-export function places(folders) {
-  return h(
-    "ul",
-    { className: "places", "aria-label": gettext("Folders") },
-    ...folders.map(({ id, name }) => place(id, "folder", name)),
-    place(ARCHIVE, "archive", gettext("Archive")),
-  );
+/**
+ * Folders and the archive, above the list.
+ * @param {Folder[]} folders
+ * @param {boolean} archive whether there is anything in it
+ */
+export function places(folders, archive) {
+  const rows = folders.map(({ id, name }) => place(id, "folder", name));
+  if (archive) {
+    rows.push(place(ARCHIVE, "archive", gettext("Archive")));
+  }
+  const hidden = rows.length === 0;
+  return h("ul", { className: "places", "aria-label": gettext("Folders"), hidden }, ...rows);
 }
 
 /**

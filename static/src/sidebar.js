@@ -1,9 +1,10 @@
 /** The list of conversations: pinned, by day, folders; with what one does to each or to many. */
 import { openMenu } from "./dialogs.js";
 import { byId, h } from "./dom.js";
+import { Dragging } from "./dragging.js";
 import { byDay } from "./groups.js";
 import { gettext, month } from "./i18n.js";
-import { MAIN } from "./conversations.js";
+import { ARCHIVE, MAIN } from "./conversations.js";
 import { choice, exports, heading, places, row } from "./rows.js";
 import { Selection } from "./selection.js";
 
@@ -33,6 +34,10 @@ export class Sidebar {
     this.onShare = onShare;
     this.selection = new Selection({ conversations, filing, onChange: () => this.render() });
     conversations.addEventListener("change", () => this.render());
+    new Dragging(this.#list, {
+      taken: (id) => this.#taken(id),
+      onDrop: (items, view) => this.#put(items, view),
+    });
     this.#list.addEventListener("click", (/** @type {MouseEvent} */ event) => this.#click(event));
     new IntersectionObserver(
       (entries) => {
@@ -57,12 +62,12 @@ export class Sidebar {
     if (this.#renaming) {
       return;
     }
-    const { view, folders, pinned, sorted } = this.conversations;
+    const { view, folders, pinned, sorted, archive } = this.conversations;
     const days = byDay(sorted, new Date());
     /** @param {Conversation[]} items */
     const texts = (items) => items.map(({ id, title, pinned: top }) => [id, title, top]);
     const shown = JSON.stringify([
-      [this.#active, view, folders, texts(view === MAIN ? pinned : [])],
+      [this.#active, view, folders, archive, texts(view === MAIN ? pinned : [])],
       days.map(({ group, items }) => [group.key, texts(items)]),
       this.selection.active && [...this.selection.ids],
     ]);
@@ -74,7 +79,7 @@ export class Sidebar {
 
   /** @param {ReturnType<typeof byDay<Conversation>>} days */
   #draw(days) {
-    const { view, folders, pinned } = this.conversations;
+    const { view, folders, pinned, archive } = this.conversations;
     const focused = this.#list.contains(document.activeElement)
       ? /** @type {HTMLElement} */ (document.activeElement)
       : null;
@@ -101,7 +106,7 @@ export class Sidebar {
     const empty = h("p", { className: "empty-list" }, nothing);
     const top = this.#list.scrollTop;
     this.#list.replaceChildren(
-      main ? places(folders) : heading(this.conversations.folder),
+      main ? places(folders, archive) : heading(this.conversations.folder),
       ...(groups.length ? groups : [empty]),
       this.#sentinel,
     );
@@ -158,6 +163,31 @@ export class Sidebar {
     } else if (target.closest("a") && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
       event.preventDefault();
       this.onOpen(item.id);
+    }
+  }
+
+  /**
+   * What is dragged with a row: all that are chosen, if it is one of them.
+   * @param {string} id
+   */
+  #taken(id) {
+    const { active, ids } = this.selection;
+    const taken = active && ids.has(id) ? [...ids] : [id];
+    return taken.flatMap((one) => this.conversations.get(one) ?? []);
+  }
+
+  /**
+   * @param {Conversation[]} items
+   * @param {string} view
+   */
+  async #put(items, view) {
+    this.selection.end();
+    if (view === ARCHIVE) {
+      await this.filing.archive(items);
+    } else if (items.some(({ archived }) => archived)) {
+      await this.filing.archive(items, false);
+    } else {
+      await this.filing.move(items, view === MAIN ? null : view);
     }
   }
 

@@ -163,6 +163,17 @@ def test_what_is_printed_is_the_text(page: Page, stack: Stack, person: str) -> N
     assert page.locator("#scroll").evaluate("node => node.scrollHeight - node.clientHeight") <= 1
 
 
+def test_a_long_conversation_is_printed_whole(page: Page, stack: Stack, person: str) -> None:
+    answers = [f"Answer {number}." for number in range(60)]
+    page.goto(f"/c/{conversation(stack, person, answers)}/")
+    articles = page.get_by_role("article")
+    expect(articles.last).to_contain_text("Answer 59.")
+    page.evaluate("() => { window.print = () => { document.body.dataset.printed = 'yes'; }; }")
+    page.keyboard.press("Control+p")
+    expect(page.locator("body")).to_have_attribute("data-printed", "yes")
+    expect(articles).to_have_count(60)
+
+
 def test_motion_is_reduced_for_who_asks(browser: Browser, stack: Stack, person: str) -> None:
     context = browser.new_context(
         base_url=stack.url,
