@@ -17,6 +17,7 @@ import { Threads } from "./threads.js";
  */
 
 const NEW = "new";
+const RECENT_MS = 5 * 60_000;
 
 export class Chat extends EventTarget {
   /** @type {Map<string, Outgoing>} by conversation or "new" */
@@ -286,8 +287,11 @@ export class Chat extends EventTarget {
 
   #connected() {
     this.streams.followAgain();
-    if (this.connected) {
-      // Hints may have been lost meanwhile.
+    // Hints may have been lost meanwhile; of the first time, since the page was written: little
+    // happens to what is not recent.
+    const newest = this.conversations.get(this.current) ?? this.conversations.sorted[0];
+    const age = Date.now() - Date.parse(newest?.updated_at ?? "");
+    if (this.connected || age < RECENT_MS) {
       this.#hint(this.current, "updated");
     }
     this.connected = true;

@@ -1,6 +1,7 @@
 /** Where one writes: the box, the limit, Send and Stop, and the draft that is never lost. */
 import { byId, h } from "./dom.js";
 import { fill, gettext, number } from "./i18n.js";
+import { sends } from "./keys.js";
 
 /** The counter shows from this part of the limit on. */
 const NEARLY_FULL = 0.9;
@@ -88,7 +89,13 @@ export class Composer {
     const lines = text.trim().split(/\r?\n/u);
     const quoted = lines.map((line) => `> ${line}`.trimEnd()).join("\n");
     const before = this.#box.value.trimEnd();
-    this.fill(`${before ? `${before}\n\n` : ""}${quoted}\n\n`);
+    const added = `${before ? "\n\n" : ""}${quoted}\n\n`;
+    this.focus();
+    this.#box.setSelectionRange(before.length, this.#box.value.length);
+    // Old, but what it writes can be undone.
+    if (!document.execCommand("insertText", false, added)) {
+      this.fill(before + added);
+    }
     this.#box.setSelectionRange(this.#box.value.length, this.#box.value.length);
     this.#box.scrollTop = this.#box.scrollHeight;
   }
@@ -150,14 +157,11 @@ export class Composer {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    // An Enter that ends a composition (Chinese, Japanese, Korean) chooses a word; Safari sends
-    // it after the composition's end, with this old key code.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) {
-      return;
-    }
-    event.preventDefault();
-    if (!this.#writing) {
-      this.#press();
+    if (sends(event)) {
+      event.preventDefault();
+      if (!this.#writing) {
+        this.#press();
+      }
     }
   }
 

@@ -2,6 +2,7 @@
 import { byId, h, iconButton } from "./dom.js";
 import { Files } from "./files.js";
 import { gettext } from "./i18n.js";
+import { sends } from "./keys.js";
 
 /**
  * @typedef {import("./thread.js").Message} Message
@@ -92,12 +93,9 @@ export class Editor {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    if (event.isComposing || event.keyCode === 229) {
-      return;
-    }
-    if (event.key === "Escape") {
+    if (event.key === "Escape" && !event.isComposing) {
       this.#cancel();
-    } else if (event.key === "Enter" && !event.shiftKey && event.target === this.#box) {
+    } else if (event.target === this.#box && sends(event)) {
       event.preventDefault();
       this.element.requestSubmit();
     }

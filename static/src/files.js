@@ -54,8 +54,10 @@ export class Files {
     });
     box.addEventListener("paste", (event) => {
       const files = [...(event.clipboardData?.files ?? [])];
-      // Office programs copy text and a picture of it: the text is what is meant.
-      if (files.length && !event.clipboardData?.types.includes("text/plain")) {
+      const types = event.clipboardData?.types ?? [];
+      // Office programs copy text, formatted text, and a picture of it: the text is meant.
+      const text = types.includes("text/plain") && types.includes("text/html");
+      if (files.length && !text) {
         event.preventDefault();
         this.add(files);
       }

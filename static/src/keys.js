@@ -30,6 +30,20 @@ export function matches(event, keys) {
 }
 
 /**
+ * Whether a key press in a text box sends what is written. An Enter that ends a composition
+ * (Chinese, Japanese, Korean) chooses a word; Safari sends it after the composition's end, with an
+ * old key code. The keyboard of a phone has no Shift+Enter: its Enter begins a new line.
+ * @param {KeyboardEvent} event
+ */
+export function sends(event) {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) {
+    return false;
+  }
+  const touch = globalThis.matchMedia?.("(hover: none) and (pointer: coarse)").matches;
+  return !touch || event.ctrlKey || event.metaKey;
+}
+
+/**
  * The keys as they are written on the keyboard.
  * @param {string} keys
  */

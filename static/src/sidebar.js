@@ -305,7 +305,7 @@ export class Sidebar {
     };
     input.onblur = () => finish(true);
     input.onkeydown = (event) => {
-      if (event.key === "Escape") {
+      if (event.key === "Escape" && !event.isComposing) {
         event.stopPropagation();
         finish(false);
       }

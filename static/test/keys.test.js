@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { keyNames, matches } from "../src/keys.js";
+import { keyNames, matches, sends } from "../src/keys.js";
 import { fits } from "../src/palette.js";
 
 const press = (key, held = {}) => ({
@@ -23,6 +23,18 @@ test("keys are met with what is held, and nothing else", () => {
   assert.ok(matches(press("?"), "?"));
   assert.ok(!matches(press("Escape", { shiftKey: true }), "Escape"));
   assert.deepEqual(keyNames("Mod+Shift+ArrowUp"), ["Ctrl", "Shift", "\u2191"]);
+});
+
+test("an Enter sends, but for one of an input method or of a phone", () => {
+  assert.ok(sends(press("Enter")));
+  assert.ok(!sends(press("Enter", { shiftKey: true })));
+  assert.ok(!sends(press("Enter", { isComposing: true })));
+  assert.ok(!sends(press("Enter", { keyCode: 229 })));
+  assert.ok(!sends(press("a")));
+  globalThis.matchMedia = () => ({ matches: true });
+  assert.ok(!sends(press("Enter")));
+  assert.ok(sends(press("Enter", { ctrlKey: true })), "a keyboard that is plugged in");
+  delete globalThis.matchMedia;
 });
 
 test("all words of a question must be there, whatever their case, accents and order", () => {
