@@ -4,9 +4,12 @@
  *
  * @typedef {typeof import("./markdown.js")} Markdown
  */
+import { h } from "./dom.js";
 
 /** The last block may take this part of the time, however slow it is to make. */
 const SHARE = 0.25;
+/** Blocks of a long answer that are laid out together. */
+const CHUNK = 24;
 
 /** @type {Markdown | null} */
 let markdown = null;
@@ -24,21 +27,17 @@ export function loadMarkdown() {
 
 /** @param {Iterable<Element>} blocks */
 async function colour(blocks) {
-  const waiting = [...blocks].filter((block) => block.getAttribute("data-language"));
-  if (waiting.length === 0) {
-    return;
-  }
-  const { highlight } = await import("./highlight.js");
-  for (const block of waiting) {
-    const code = block.querySelector("code");
-    if (code) {
-      highlight(code, block.getAttribute("data-language") ?? "");
+  for (const block of blocks) {
+    const [code, language] = [block.querySelector("code"), block.getAttribute("data-language")];
+    if (markdown && code && language) {
+      const source = code.textContent ?? "";
+      await new markdown.OpenCode(code, language).finish(source, breath);
       await breath();
     }
   }
 }
 
-/** Lets the browser draw a frame, if it is time for one. */
+/** Lets the browser draw a frame, if it is time for one. @returns {Promise<void>} */
 function breath() {
   return new Promise((resolve) => setTimeout(resolve));
 }
@@ -70,6 +69,8 @@ export class AnswerBody {
   #env = {};
   /** @type {ChildNode[]} */
   #live = [];
+  /** Where blocks are put. @type {HTMLElement} */
+  #chunk;
   /** @type {import("./open-code.js").OpenCode | null} */
   #code = null;
   /** Whether pieces with a reference to a later definition may be final. */
@@ -78,6 +79,7 @@ export class AnswerBody {
   /** @param {HTMLElement} element */
   constructor(element) {
     this.element = element;
+    this.#chunk = element;
   }
 
   /**
@@ -128,6 +130,9 @@ export class AnswerBody {
     }
     this.#blocks ??= new markdown.Blocks(markdown.parser);
     const { done, live } = this.#blocks.cut(this.#text, this.#complete);
+    if (this.#keepCode(done[0])) {
+      done.shift();
+    }
     if (done.length > 0) {
       this.#dropLive();
       const before = Object.keys(this.#env.references ?? {}).length;
@@ -159,15 +164,34 @@ export class AnswerBody {
   #showCode(source, language) {
     if (!this.#code && markdown) {
       this.#dropLive();
-      this.#code = new markdown.OpenCode(language);
-      this.element.append(this.#code.block);
-      this.#live = [this.#code.block];
+      const { block, code } = markdown.codeBlock(language);
+      this.#code = new markdown.OpenCode(code, language);
+      this.#beginChunk();
+      this.#chunk.append(block);
+      this.#live = [block];
     }
     this.#code?.show(source);
   }
 
+  /**
+   * What was shown of a fence stays when it is closed, if it is what would be drawn.
+   * @param {import("./blocks.js").Piece | undefined} piece
+   * @returns {boolean} whether it does
+   */
+  #keepCode(piece) {
+    const { inside, source } = piece ?? {};
+    if (!this.#code || inside === undefined || !/^[`~][^\r]*$/u.test(source ?? "")) {
+      return false;
+    }
+    this.#code.finish(inside, breath);
+    this.#live = [];
+    this.#code = null;
+    return true;
+  }
+
   #dropLive() {
-    for (const node of this.#live) {
+    // From the end: nothing stands behind what goes, whose style would be looked at again.
+    for (const node of this.#live.reverse()) {
       node.remove();
     }
     this.#live = [];
@@ -180,7 +204,10 @@ export class AnswerBody {
    * @returns {ChildNode[]} what was added
    */
   #put(fragment, goesOn) {
-    const [list, more] = [this.element.lastElementChild, fragment.firstElementChild];
+    if (!goesOn) {
+      this.#beginChunk();
+    }
+    const [list, more] = [this.#chunk.lastElementChild, fragment.firstElementChild];
     /** @type {ChildNode[]} */
     const added = [];
     if (goesOn && list && more && list.tagName === more.tagName) {
@@ -190,8 +217,21 @@ export class AnswerBody {
     }
     added.push(...fragment.childNodes);
     drawFormulas(added);
-    this.element.append(fragment);
+    this.#chunk.append(fragment);
     return added;
+  }
+
+  /**
+   * What is far above need not be looked at while text is added below. Blocks that have been drawn
+   * before are never moved: somebody may have selected them.
+   */
+  #beginChunk() {
+    if (this.#chunk.childElementCount >= CHUNK) {
+      this.#chunk = h("div", { className: "chunk" });
+      // One that was never on the screen has no height yet, which would be felt on the way up.
+      this.#chunk.classList.toggle("passing", !this.#complete);
+      this.element.append(this.#chunk);
+    }
   }
 
   /** A link was defined behind its use, which is final already: rare, and once per definition. */
@@ -213,6 +253,7 @@ export class AnswerBody {
     this.#live = [];
     this.#code = null;
     this.#committed = false;
+    this.#chunk = this.element;
     this.element.replaceChildren();
   }
 }

@@ -1,6 +1,6 @@
 /** An answer in the document: its parts, what it waits for, how it ended. */
 import { AnswerParts } from "./answer-parts.js";
-import { byId, copyFrom, h, icon, iconButton } from "./dom.js";
+import { byId, copyFrom, h, icon, iconButton, show } from "./dom.js";
 import { gettext } from "./i18n.js";
 import { endText, figures, waitingText } from "./status.js";
 import { isOpen } from "./thread.js";
@@ -73,9 +73,11 @@ export class AnswerTurn extends Turn {
       syntax: { ...stream?.syntax, ...generation.syntax },
       reasoningMs: reasoningMs(generation, stream),
     });
-    this.#article.ariaBusy = String(writing);
-    this.#article.hidden = text === "";
-    this.#waiting.hidden = !writing || streamed !== "";
+    if (this.#article.ariaBusy !== String(writing)) {
+      this.#article.ariaBusy = String(writing);
+    }
+    show(this.#article, text !== "");
+    show(this.#waiting, writing && streamed === "");
     if (!this.#waiting.hidden) {
       const waiting = waitingText(stream);
       if (this.#waiting.textContent !== waiting) {
@@ -91,12 +93,14 @@ export class AnswerTurn extends Turn {
    * @param {ReturnType<typeof endText>} end
    */
   #showEnd(generation, end) {
-    this.#end.hidden = end === null;
+    show(this.#end, end !== null);
     const goesOn = end !== null && end.cut && this.text !== "" && this.#isLast();
     const key = `${generation.id} ${generation.state} ${goesOn}`;
     if (!end) {
-      this.#end.replaceChildren();
-      this.#end.dataset.key = "";
+      if (this.#end.dataset.key) {
+        this.#end.replaceChildren();
+        this.#end.dataset.key = "";
+      }
     } else if (this.#end.dataset.key !== key) {
       this.#end.dataset.key = key;
       this.#end.className = `notice ${end.kind}`;
@@ -107,10 +111,12 @@ export class AnswerTurn extends Turn {
         end.retry ? this.#button("again", gettext("Retry"), () => this.#again()) : "",
       );
     }
-    this.#copy.hidden = this.text === "";
+    show(this.#copy, this.text !== "");
     const { text, details } = figures(generation);
-    this.#figures.textContent = text;
-    this.#figures.title = details;
+    if (this.#figures.textContent !== text) {
+      this.#figures.textContent = text;
+      this.#figures.title = details;
+    }
   }
 
   #isLast() {

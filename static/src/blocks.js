@@ -10,6 +10,7 @@
  *   is inside a fence that is still open
  * @property {string} source
  * @property {string} [language] of `code`: the words behind the fence
+ * @property {string} [inside] of a fence that was shown as `code` before: what is inside of it
  *
  * @typedef {{done: Piece[], live: Piece | null}} Cut
  *
@@ -46,7 +47,11 @@ export class Blocks {
   #seen = 0;
   /** True when the rest begins with an item of a list whose first items are final. */
   #inList = false;
-  /** @type {{mark: string, size: number, language: string, from: number, scanned: number} | null} */
+  /**
+   * `closing` is where the line begins that closes it, once there is one.
+   * @type {{mark: string, size: number, language: string, from: number, scanned: number,
+   *   closing: number} | null}
+   */
   #fence = null;
 
   /** @param {import("markdown-it").MarkdownIt} parser */
@@ -66,7 +71,8 @@ export class Blocks {
     this.#advance(source, lines, done);
     if (complete) {
       if (this.#final < source.length) {
-        done.push({ kind: this.#kind(), source: source.slice(this.#final) });
+        const inside = this.#fence ? source.slice(this.#fence.from) : undefined;
+        done.push({ kind: this.#kind(), source: source.slice(this.#final), inside });
       }
       this.#final = this.#seen = source.length;
       return { done, live: null };
@@ -98,7 +104,8 @@ export class Blocks {
         if (end === 0) {
           return;
         }
-        done.push({ kind: "block", source: source.slice(this.#final, end) });
+        const inside = source.slice(this.#fence.from, this.#fence.closing);
+        done.push({ kind: "block", source: source.slice(this.#final, end), inside });
         this.#final = end;
         this.#fence = null;
       } else if (lines <= this.#seen) {
@@ -181,7 +188,8 @@ export class Blocks {
     const match = FENCE.exec(source.slice(this.#final, from).trimEnd());
     if (match && from > 0) {
       const [, marks, language] = match;
-      this.#fence = { mark: marks[0], size: marks.length, language, from, scanned: from };
+      const [mark, size] = [marks[0], marks.length];
+      this.#fence = { mark, size, language, from, scanned: from, closing: from };
     }
   }
 
@@ -195,6 +203,7 @@ export class Blocks {
     while (fence && fence.scanned < lines) {
       const end = source.indexOf("\n", fence.scanned) + 1 || lines;
       const match = FENCE.exec(source.slice(fence.scanned, end).trimEnd());
+      fence.closing = fence.scanned;
       fence.scanned = end;
       if (match && match[1][0] === fence.mark && match[1].length >= fence.size && !match[2]) {
         return end;

@@ -55,6 +55,17 @@ export function iconButton(name, label, onclick) {
 }
 
 /**
+ * Shows or hides, and touches the document only if that changes anything.
+ * @param {HTMLElement} element
+ * @param {boolean} shown
+ */
+export function show(element, shown) {
+  if (element.hidden === shown) {
+    element.hidden = !shown;
+  }
+}
+
+/**
  * An element that the templates promise.
  * @param {string} id
  * @returns {any}

@@ -132,7 +132,7 @@ function asRegion(element, label) {
   element?.setAttribute("aria-label", label);
 }
 
-/** An empty code block, to be filled while its text arrives. @param {string} language */
+/** An empty code block, to be filled (`OpenCode`). @param {string} language */
 export function codeBlock(language) {
   const code = h("code");
   const block = h(

@@ -10,7 +10,7 @@ import { UserTurn } from "./turns.js";
 
 /** Messages that are drawn when a conversation is opened; and in one frame on the way upwards. */
 const WINDOW = 20;
-const STEP = 4;
+const STEP = 2;
 /** Further ones are drawn when the reader is this near to the first, in pixels. */
 const AHEAD = "2000px 0px 0px 0px";
 
@@ -24,6 +24,8 @@ export class Messages {
   /** The first message that is drawn. @type {string | null} */
   #first = null;
   #top = h("div", { className: "earlier" });
+  /** Stands where the conversation can't be shown. @type {HTMLElement | null} */
+  #failed = null;
   #loading = false;
 
   /**
@@ -59,7 +61,8 @@ export class Messages {
     const { chat } = this;
     if (chat.failure) {
       this.#clear();
-      this.root.replaceChildren(this.#failure(chat.failure.message));
+      this.#failed = this.#failure(chat.failure.message);
+      this.root.replaceChildren(this.#failed);
       return;
     }
     const path = this.#drawn();
@@ -70,7 +73,8 @@ export class Messages {
         this.#turns.delete(id);
       }
     }
-    this.root.querySelector(".failure")?.remove();
+    this.#failed?.remove();
+    this.#failed = null;
     if (this.root.firstElementChild !== this.#top) {
       this.root.prepend(this.#top);
     }

@@ -2,6 +2,8 @@
  * Follows the text while the reader is at its end, and lets go the moment they scroll up.
  */
 
+import { show } from "./dom.js";
+
 /** Closer to the end than this counts as being there, in pixels. */
 const NEAR = 48;
 
@@ -79,6 +81,6 @@ export class Follow {
   }
 
   #show() {
-    this.jump.hidden = this.#following || this.#distance <= NEAR;
+    show(this.jump, !this.#following && this.#distance > NEAR);
   }
 }

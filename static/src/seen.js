@@ -3,6 +3,8 @@ import { firstSeen } from "./context.js";
 import { h } from "./dom.js";
 import { gettext } from "./i18n.js";
 
+const mark = h("p", { className: "seen-mark" });
+
 /**
  * @param {HTMLElement} root of the thread; its turns name their messages (`data-message`)
  * @param {import("./thread.js").Step[]} path
@@ -10,13 +12,10 @@ import { gettext } from "./i18n.js";
 export function markSeen(root, path) {
   const id = firstSeen(path);
   const turn = id === null ? null : root.querySelector(`.turn[data-message="${CSS.escape(id)}"]`);
-  const mark = root.querySelector(".seen-mark");
   if (!turn) {
-    mark?.remove();
-  } else if (mark?.parentElement !== turn) {
-    mark?.remove();
-    turn.prepend(
-      h("p", { className: "seen-mark" }, gettext("The model no longer sees what is above.")),
-    );
+    mark.remove();
+  } else if (mark.parentElement !== turn) {
+    mark.textContent = gettext("The model no longer sees what is above.");
+    turn.prepend(mark);
   }
 }

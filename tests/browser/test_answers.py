@@ -177,6 +177,18 @@ def test_markdown_is_drawn(page: Page) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == source.removeprefix("@say ")
 
 
+def test_long_code_stays_in_place_while_it_grows(page: Page) -> None:
+    code = "".join(f"def f{number}(x):\n    return x + {number}\n" for number in range(100))
+    answer = ask(page, f"@delay-ms 2 @say ```python\n{code}```\n\nEnd.")
+    first = answer.locator(".part").first.element_handle()
+    done(page)
+    assert first.evaluate("node => node.isConnected"), "the block was made anew"
+    assert first.evaluate("node => node.parentElement.children.length") > 1
+    assert answer.locator("code").text_content() == code
+    expect(answer.locator(".hljs-title")).to_have_count(100)
+    expect(answer.locator("p")).to_have_text("End.")
+
+
 def test_reasoning_and_calls_fold_away(page: Page) -> None:
     reasoning = "\n\n".join(f"step{number}" for number in range(60))
     answer = ask(
