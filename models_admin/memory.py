@@ -20,7 +20,7 @@ KV_TYPES: Final = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _CHILD: Final = 58 << 20
 _PER_WORD: Final = 340
 _PAD: Final = 256  # llama.cpp rounds a slot's context up to this
-_ROWS: Final = 512  # most tokens that are computed together, as `Tuning.ubatch`
+ROWS: Final = 512  # most tokens that are computed together, as `Tuning.ubatch`
 _MOST_WHOLE: Final = 2048  # as in `engine/llama_embedder.py`
 _FLOAT: Final = 4
 
@@ -101,7 +101,7 @@ def needed(
     kv_type: str = "f16",
     flash_attention: bool = False,
     whole_windows: bool = True,
-    rows: int = _ROWS,
+    rows: int = ROWS,
 ) -> Need:
     """For ``slots`` answers at once of up to ``context`` tokens each, which is capped by what
     the model was trained on. The engine keeps windows whole, so that prefixes can be reused."""

@@ -45,16 +45,24 @@ def pinned_names() -> list[str]:
 
 
 def options(
-    version: ModelVersion, context: int, slots: int, *, flash_attention: bool, fixed: bool
+    version: ModelVersion,
+    context: int,
+    slots: int,
+    *,
+    flash_attention: bool,
+    fixed: bool,
+    rows: int = memory.ROWS,
 ) -> tuple[Option, ...]:
-    """Memory with that context, and unless it is ``fixed`` with ever less of it. A file whose
-    header can't be read counts as large as it is."""
+    """Memory with that context and ``rows`` tokens computed together, and unless it is ``fixed``
+    with ever less of it. A file whose header can't be read counts as large as it is."""
     shape = shape_of(version)
     if shape is None:
         return (Option(context, version.size, 0),)
     found: list[Option] = []
     while True:
-        need = memory.needed(shape, context, slots, flash_attention=flash_attention)
+        need = memory.needed(
+            shape, context, slots, flash_attention=flash_attention, rows=max(rows, memory.ROWS)
+        )
         found.append(Option(need.context, need.loaded, need.work, need.layers, shape.tied))
         context = need.context // 2
         if fixed or context < fit.LEAST_CONTEXT:

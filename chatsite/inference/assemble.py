@@ -34,11 +34,16 @@ def resolve(name: str) -> ModelSpec:
     context, slots = wish.context or ENV.context, wish.slots or ENV.slots
     threads = ENV.threads or default_threads()
     tuning_file = ENV.data_dir / "tuning.json"
-    known = tuning_store.find(tuning_file, version.digest, threads)
-    tuning = known.tuning if known else None
-    flash = tuning.flash_attention if tuning else False
+    # Which of them it will be depends on its devices: so what takes most memory counts.
+    tunings = [known.tuning for known in tuning_store.history(tuning_file, version.digest)]
+    chosen = [tuning for tuning in tunings if tuning is not None]
+    flash = bool(chosen) and all(tuning.flash_attention for tuning in chosen)
+    rows = max((tuning.ubatch for tuning in chosen), default=tuning_store.UBATCH)
     options = placing.options(
-        version, context, slots, flash_attention=flash, fixed=bool(wish.context)
+        *(version, context, slots),
+        flash_attention=flash,
+        fixed=bool(wish.context),
+        rows=rows,
     )
     return ModelSpec(
         name=name,

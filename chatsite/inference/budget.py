@@ -16,6 +16,8 @@ from chatsite.inference.status import HostDevice, HostMemory
 
 # A device is asked again after this time; to ask takes its driver a moment.
 _FRESH_SECONDS = 5.0
+# One that did not say anything may take long to say nothing again.
+_PROBLEM_SECONDS = 60.0
 
 
 async def _hardware() -> Hardware:
@@ -46,10 +48,11 @@ class Budget:
         """Those that layers may be on, with what they have left; ``fresh`` asks again."""
         if self.layers == 0 or self._without:
             return ()
-        now = time.monotonic()
-        if fresh or now - self._asked >= _FRESH_SECONDS:
-            self.known = _chosen((await self.find()).devices, self.named)
-            self._asked, self._without = now, not self.known
+        if fresh or time.monotonic() - self._asked >= _FRESH_SECONDS:
+            found = await self.find()
+            self.known = _chosen(found.devices, self.named)
+            self._without = not self.known and not found.problem
+            self._asked = time.monotonic() + (_PROBLEM_SECONDS if found.problem else 0)
         return self.known
 
     def status(self, committed: int) -> HostMemory:

@@ -10,8 +10,10 @@ from chatsite.engine.autotune import TuneProgress
 from chatsite.engine.offload import Offload
 from chatsite.inference.spec import ModelSpec, tuning_of
 
-# After so long without a request, the next one is likely not to come while it is measured.
+# After so long without a request, the next one is likely not to come while it is measured; where
+# it did come, twice as long the next time.
 _IDLE_SECONDS = 60.0
+_MOST_IDLE_SECONDS = 3600.0
 
 
 class Tuner:
@@ -19,6 +21,7 @@ class Tuner:
 
     def __init__(self) -> None:
         self.rough = False
+        self._idle_seconds = _IDLE_SECONDS
         self._hurry = asyncio.Event()
         self._again = False
 
@@ -34,6 +37,8 @@ class Tuner:
         self._hurry.clear()
         hurry = None if patient else self._hurry
         tuning, complete = await tuning_of(spec, on_progress, offload=offload, hurry=hurry)
+        if self.rough and not complete:
+            self._idle_seconds = min(2 * self._idle_seconds, _MOST_IDLE_SECONDS)
         self.rough = not complete
         return tuning
 
@@ -43,7 +48,7 @@ class Tuner:
 
     def due(self, idle_seconds: float) -> bool:
         """Whether the rest is to be measured now, for which the model leaves and comes back."""
-        self._again = self.rough and idle_seconds >= _IDLE_SECONDS
+        self._again = self.rough and idle_seconds >= self._idle_seconds
         return self._again
 
     def left_for_it(self) -> bool:
