@@ -136,7 +136,11 @@ export class Hosts {
                 ].map((text) => h("th", { scope: "col" }, text)),
               ),
             ),
-            h("tbody", {}, ...host.models.map((model) => this.#model(host, model))),
+            h(
+              "tbody",
+              {},
+              ...host.models.flatMap((model) => [this.#model(host, model), ...onDevices(model)]),
+            ),
           )
         : h("p", { className: "quiet" }, gettext("No model is in memory.")),
     );
@@ -160,29 +164,7 @@ export class Hosts {
       ),
       h("td", {}, `${model.busy} / ${model.slots}`),
       h("td", {}, model.context ? number(model.context) : ""),
-      h(
-        "td",
-        {},
-        model.memory ? bytes(model.memory) : "",
-        model.on_devices
-          ? h(
-              "div",
-              { className: "quiet" },
-              fill(gettext("{count} of {layers} layers on devices"), {
-                count: number(model.on_devices),
-                layers: number(model.layers),
-              }),
-            )
-          : null,
-        model.device_problem &&
-          h(
-            "div",
-            { className: "job-error" },
-            fill(gettext("A device did not take more layers: {reason}"), {
-              reason: model.device_problem,
-            }),
-          ),
-      ),
+      h("td", {}, model.memory ? bytes(model.memory) : ""),
       h(
         "td",
         {},
@@ -222,4 +204,22 @@ export class Hosts {
       this.notice.textContent = text;
     }
   }
+}
+
+/**
+ * A row of its own: a cell would be too narrow for it on a phone.
+ * @param {Model} model
+ */
+function onDevices(model) {
+  const texts = [];
+  if (model.on_devices) {
+    const figures = { count: number(model.on_devices), layers: number(model.layers) };
+    texts.push(h("div", {}, fill(gettext("{count} of {layers} layers on devices"), figures)));
+  }
+  if (model.device_problem) {
+    const text = gettext("A device did not take more layers: {reason}");
+    const reason = { reason: model.device_problem };
+    texts.push(h("div", { className: "job-error" }, fill(text, reason)));
+  }
+  return texts.length ? [h("tr", {}, h("td", { colSpan: 6, className: "quiet" }, ...texts))] : [];
 }
