@@ -30,6 +30,7 @@ Logits = NDArray[np.float32]
 # where on, at temperature 1, a token's probability is nothing beside a float's precision.
 _FIRST_REACH: Final = 8.0
 _NOTHING: Final = 30.0
+_REACHES: Final = (2.0, 4.0, 8.0, 16.0, np.inf)
 _TOKEN: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
@@ -66,7 +67,7 @@ class LlamaSampler:
         self._grammar = (
             TokenGrammar(automaton, vocabulary, texts, answer) if automaton is not None else None
         )
-        self._chain = _chain(params)
+        self._chain = _chain(params, vocabulary.size)
 
     def sample(self, row: int) -> int:
         logits = self._adjusted(self._logits(row))
@@ -141,10 +142,7 @@ class LlamaSampler:
         if wanted and wanted < len(logits):
             ids = _likeliest(logits, wanted)
         else:
-            reach = _NOTHING * max(1.0, self._params.temperature)
-            best = logits.max()
-            _check(best)
-            ids = np.flatnonzero(logits >= best - reach)
+            ids = _weighty(logits, self._params)
         candidates = np.empty(len(ids), dtype=_TOKEN)
         candidates["id"], candidates["logit"], candidates["p"] = ids, logits[ids], 0
         array = lib.llama_token_data_array(
@@ -171,10 +169,42 @@ def _likeliest(logits: Logits, wanted: int) -> NDArray[np.int64]:
             return found
         if reach > 1e4:
             return np.flatnonzero(logits > -np.inf)
-        reach *= 2
+        reach *= 1.4
 
 
-def _chain(params: SamplingParams) -> Any:
+def _weighty(logits: Logits, params: SamplingParams) -> NDArray[np.int64]:
+    """Those that the stages may leave, without a top-k. Stages that look at all of a large
+    vocabulary sort it for each token, which takes tens of milliseconds."""
+    best = logits.max()
+    _check(best)
+    if _cuts_itself(params, len(logits)):
+        return _nucleus(logits, best, params)
+    reach = _NOTHING * max(1.0, params.temperature)
+    if params.min_p and params.typical_p == 1:  # what is less likely goes in any case
+        reach = min(reach, 1e-3 - math.log(params.min_p))
+    return np.flatnonzero(logits >= best - reach)
+
+
+def _cuts_itself(params: SamplingParams, size: int) -> bool:
+    """Whether top-p is done here, and is no stage of the chain."""
+    return not 0 < params.top_k < size and params.typical_p == 1 and params.top_p < 1
+
+
+def _nucleus(logits: Logits, best: np.float32, params: SamplingParams) -> NDArray[np.int64]:
+    """The likeliest that have top-p of all probability together, best first; no more of them
+    than min-p leaves."""
+    weights = np.exp(logits - best)
+    enough = params.top_p * weights.sum(dtype=np.float64)
+    for reach in (1e-3 - math.log(params.min_p),) if params.min_p else _REACHES:
+        found = np.flatnonzero(logits >= best - reach)
+        if weights[found].sum(dtype=np.float64) >= enough:
+            break
+    order = np.argsort(-weights[found], kind="stable")
+    within = np.cumsum(weights[found][order], dtype=np.float64)
+    return found[order[: int(np.searchsorted(within, enough)) + 1]]
+
+
+def _chain(params: SamplingParams, size: int) -> Any:
     """What follows the narrowing; none at temperature 0."""
     if params.temperature == 0:
         return None
@@ -182,7 +212,9 @@ def _chain(params: SamplingParams) -> Any:
     stages = [
         params.top_k and lib.llama_sampler_init_top_k(params.top_k),
         params.typical_p < 1 and lib.llama_sampler_init_typical(params.typical_p, 1),
-        params.top_p < 1 and lib.llama_sampler_init_top_p(params.top_p, 1),
+        params.top_p < 1
+        and not _cuts_itself(params, size)
+        and lib.llama_sampler_init_top_p(params.top_p, 1),
         params.min_p and lib.llama_sampler_init_min_p(params.min_p, 1),
         lib.llama_sampler_init_temp(params.temperature),
         lib.llama_sampler_init_dist(
