@@ -39,6 +39,7 @@ _COUNTERS = (
     ("engine_decoded_tokens", "Answer tokens drawn", "decoded"),
     ("engine_drafted_tokens", "Tokens guessed ahead", "drafted"),
     ("engine_accepted_tokens", "Guessed tokens that were right", "accepted"),
+    ("engine_own_cpu_seconds", "Processor time of the engine beside its model", "own_seconds"),
     ("engine_restored_sequences", "Conversations read back from RAM", "restored"),
 )
 _GAUGES = (

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatsite.engine.messages import Stats
 from chatsite.engine.sequence import Sampled
 
 TELL_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class ModelTime:
+    """Processor seconds that this thread spends in ``with`` blocks of it."""
+
+    seconds: float = 0.0
+    _began: float = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.thread_time() - self._began
 
 
 @dataclass(slots=True)
@@ -23,6 +38,7 @@ class Counters:
     drafted: int = 0
     accepted: int = 0
     told: float = 0.0
+    model: ModelTime = field(default_factory=ModelTime)
 
     def count(self, sampled: Collection[Sampled]) -> None:
         for one in sampled:
@@ -49,4 +65,5 @@ class Counters:
             waiting=waiting,
             saved_bytes=saved_bytes,
             restored=restored,
+            own_seconds=round(time.thread_time() - self.model.seconds, 4),
         )

@@ -81,12 +81,14 @@ class Engine:
         parts = self._schedule()
         began = self._clock()
         if parts and self._decode(parts):
-            sampled = self._sample(parts)
+            with self._counters.model:
+                sampled = self._sample(parts)
             self._measure(parts, began)
             self._emit(sampled)
             self._guesser.settle(sampled, self._sequences)
             self._counters.count(sampled)
-        self._embedding.step((self._clock() - began) * 1e3 if parts else None)
+        with self._counters.model:
+            self._embedding.step((self._clock() - began) * 1e3 if parts else None)
         self._tell()
 
     # Requests.
@@ -202,7 +204,8 @@ class Engine:
             tokens = sequence.tokens[start : start + part.count]
             tokens += sequence.draft[: part.count - len(tokens)]
             chunks.append(Chunk(part.slot, start, tokens, part.outputs))
-        outcome = self._backend.decode(chunks)
+        with self._counters.model:
+            outcome = self._backend.decode(chunks)
         if outcome is not Decoded.OK:
             self._recover(outcome, parts)
             return False

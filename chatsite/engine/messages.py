@@ -255,8 +255,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
-    """Text that one step added to one sequence; ``tokens`` that it took, and their
-    ``logprobs`` if they were asked for."""
+    """What one step gave a sequence: text, ``tokens`` that it took, ``logprobs`` if wanted."""
 
     id: str
     text: str
@@ -271,8 +270,8 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
 
 
 class Stats(msgspec.Struct, frozen=True, tag="stats"):
-    """What the engine did since it was loaded, at most once a second while it computes.
-    ``cached`` tokens of prompts needed no prefill; ``saved_bytes`` is held in the RAM tier."""
+    """What the engine did since it was loaded. ``cached`` tokens of prompts needed no prefill;
+    ``saved_bytes`` are in the RAM tier; ``own_seconds`` of its thread are not the model's."""
 
     steps: int = 0
     step_seconds: float = 0.0
@@ -285,6 +284,7 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     waiting: int = 0
     saved_bytes: int = 0
     restored: int = 0
+    own_seconds: float = 0.0
 
 
 class Usage(msgspec.Struct, frozen=True):

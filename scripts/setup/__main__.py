@@ -59,10 +59,11 @@ def lock() -> None:
 
 
 def bench() -> None:
-    """Speed of answers, then of pages."""
+    """Speed of answers, what the API costs, then speed of pages."""
     prepare()
     wheels.fetch_starter()
-    subprocess.run([str(VENV_PYTHON), str(MANAGE), "bench", *sys.argv[2:]], check=True)
+    for part in (sys.argv[2:], ["--overhead"]):
+        subprocess.run([str(VENV_PYTHON), str(MANAGE), "bench", *part], check=True)
     _become("bench", "--pages")
 
 

@@ -24,6 +24,20 @@ def test_bench_measures_stack_and_engine_and_cleans_up(scripted_stack: Stack) ->
     assert scripted_stack.query("SELECT count(*) FROM chat_conversation") == [(0,)]
 
 
+def test_the_overhead_of_the_api_is_measured_in_all_processes(scripted_stack: Stack) -> None:
+    options = ("--overhead", "--runs", "1", "--tokens", "64", "--json")
+    figures = json.loads(scripted_stack.manage("bench", *options).stdout)
+    assert figures["errors"] == 0
+    assert figures["streams"] == 8
+    assert figures["ttft_site_ms"] > figures["ttft_engine_ms"] > 0
+    assert figures["throughput_ratio"] > 0
+    kinds = ("up", "redis", "inference", "celery", "daphne", "engine")
+    parts = [figures[f"cpu_us_{kind}"] for kind in kinds]
+    assert figures["cpu_us_per_token"] > 0
+    assert abs(sum(parts) - figures["cpu_us_per_token"]) < 1
+    assert scripted_stack.query("SELECT count(*) FROM accounts_user") == [(0,)]
+
+
 def test_bench_says_what_is_wrong(scripted_stack: Stack) -> None:
     result = scripted_stack.manage("bench", "--model", "absent:1b", check=False)
     assert result.returncode == 1

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from chatsite.bench import load, pages, plot, site
+from chatsite.bench import load, overhead, pages, plot, site
 from chatsite.bench.api import PeerDidNotStart
 from chatsite.bench.cases import CASES
 from chatsite.bench.compare import SITE, compare, merged
@@ -70,6 +70,11 @@ class Command(BaseCommand):
             action="store_true",
             help=_("measure pages and search with 5,000 conversations instead"),
         )
+        parser.add_argument(
+            "--overhead",
+            action="store_true",
+            help=_("measure what the API costs over the engine alone instead"),
+        )
         parser.add_argument("--json", action="store_true", help=_("one JSON object, no table"))
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -80,6 +85,9 @@ class Command(BaseCommand):
         ]
         if options["pages"]:
             self._pages(url, options)
+            return
+        if options["overhead"]:
+            self._overhead(url, options)
             return
         if options["read"]:
             files = [json.loads(file.read_text()) for file in options["read"]]
@@ -117,6 +125,23 @@ class Command(BaseCommand):
             return
         for name, value in figures.items():
             self.stdout.write(f"{name:32}{value:>12}")
+
+    def _overhead(self, url: str, options: dict[str, Any]) -> None:
+        try:
+            with site.running(url):
+                work = overhead.measure(url, options["model"], options["runs"], options["tokens"])
+                figures = asyncio.run(work)
+        except ChatsiteError as error:
+            raise CommandError(str(error)) from error
+        except site.SiteDidNotStart as error:
+            raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(figures, indent=2))
+        else:
+            for name, value in figures.items():
+                self.stdout.write(f"{name:32}{value!s:>12}")
+        if figures["errors"]:
+            raise CommandError(_("Some answers failed; the figures above do not count."))
 
     def _compare(self, url: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         cases = options["cases"].split(",")
