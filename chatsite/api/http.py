@@ -10,11 +10,10 @@ import base64
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 import msgspec
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.db import DatabaseError
@@ -25,6 +24,7 @@ from redis.exceptions import RedisError
 
 from chatsite.accounts import keys
 from chatsite.api import front
+from chatsite.api.database import in_database
 from chatsite.errors import ChatsiteError, KeyMissing, ModelUnavailable
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def endpoint(
                 key = key_of(request)
                 if key is None and _is_foreign(request):
                     raise KeyMissing
-                caller = await sync_to_async(keys.caller)(key, scope)
+                caller = await in_database(partial(keys.caller, key, scope))
                 return await view(request, caller, *args, **kwargs)
             except ChatsiteError as error:
                 return (refuse or refusal)(error)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from asgiref.sync import sync_to_async
 
 from chatsite.accounts.keys import Caller, watched
+from chatsite.api.database import in_database
 from chatsite.chat.models import Generation, Via
 from chatsite.chat.runtime import Runtime
 from chatsite.chat.submit import enqueue, stop
@@ -141,7 +141,7 @@ async def ask(
         )
         return found.name, found.version.digest, request
 
-    name, digest, request = await sync_to_async(save)()
+    name, digest, request = await in_database(save)
     job = Job(
         id=id,
         owner=owner,
@@ -161,7 +161,7 @@ async def ask(
             ahead = await enqueue(runtime, job)
         except ChatsiteError:
             refused = True
-            await Generation.objects.filter(pk=id).adelete()
+            await in_database(Generation.objects.filter(pk=id).delete)
             raise
         async with watched(caller), runtime.hub.follow(id, name) as feed:
             answer = Answer(id, name, digest, ahead, created, caller, feed)

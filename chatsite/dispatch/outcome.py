@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from asgiref.sync import sync_to_async
 from django.db import transaction
+from django.db.models import DateTimeField, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from chatsite.chat.models import OPEN_STATES, Conversation, Generation, GenerationState, Message
@@ -43,11 +45,12 @@ def save_start(
     generation: str, *, attempt: int, version: str, syntax: OutputSyntax = PLAIN
 ) -> bool:
     """queued → running; on a later attempt, running → running. False when it has ended."""
-    Generation.objects.filter(pk=generation, started_at=None).update(started_at=timezone.now())
+    now = Value(timezone.now(), output_field=DateTimeField())
     return Generation.advance(
         generation,
         to=GenerationState.RUNNING,
         attempt=attempt,
+        started_at=Coalesce("started_at", now),
         model_version=version,
         syntax=msgspec.to_builtins(syntax),
     )

@@ -17,9 +17,9 @@ from chatsite.stream.wire import Command, Wire
 
 log = logging.getLogger(__name__)
 
-# One entry per generation in this time, at most: below what a person can tell apart, and a
-# sixth of the work of an entry per token at 150 tokens/s.
-FLUSH_SECONDS = 0.04
+# One entry per generation in this time, at most: below what a person can tell apart, and an
+# eighth of the work of an entry per token at 150 tokens/s.
+FLUSH_SECONDS = 0.05
 # What Redis says of an ID that is not above the last one.
 _REFUSED = "equal or smaller"
 # A stream nobody ends (its host and the reaper gone for good) goes away by itself.

@@ -91,6 +91,7 @@ def test_a_key_comes_in_any_way_that_clients_know() -> None:
     assert sent() is None
 
 
+@pytest.mark.django_db(transaction=True)  # requests of programs have a thread of their own
 def test_another_sites_page_gets_no_rights_without_a_key(alice: User, settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"api_anonymous": "alice"})
     client = Client(HTTP_HOST="127.0.0.1")

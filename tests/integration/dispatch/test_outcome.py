@@ -92,12 +92,14 @@ async def test_a_zombie_can_save_nothing(
     id = str(turn.generation.pk)
     zombie = await publisher.open(id, 1)
     await save_start(id, attempt=1, version="")
+    began = (await Generation.objects.aget()).started_at
     publisher.append(zombie, "stale", 1)
     await save_start(id, attempt=2, version="")
     await conclude(queue, publisher, zombie, Outcome(GenerationState.DONE, "stop"))
     row = await Generation.objects.select_related("message").aget()
     assert row.message
     assert (row.state, row.message.content) == ("running", "")
+    assert row.started_at == began is not None
     assert not isinstance(await last_entry(redis, turn), End)
 
 
