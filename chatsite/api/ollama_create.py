@@ -33,10 +33,28 @@ async def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     body = http.body(request, _create)
     if not body.wanted:
         raise BadField("model is required")
+    if body.modelfile and not body.source and not body.files:
+        body = _parsed(body, body.modelfile)
     if not body.source and not body.files:
         raise BadField("neither 'from' or 'files' was specified")
     job = await sync_to_async(_begin)(body, caller)
     return await ollama.told(_steps(body, job), stream=body.stream is not False)
+
+
+def _parsed(body: t.Create, text: str) -> t.Create:
+    """With the fields that the Modelfile ``text`` stands for. Raises `BadModelfile`."""
+    file = modelfile.parse(text)
+    if file.adapter is not None:
+        raise BadField("a file named in a Modelfile is not here; send it as a blob")
+    return msgspec.structs.replace(
+        body,
+        source=file.source,
+        template=file.template,
+        system=file.system,
+        license=list(file.licenses),
+        parameters=file.parameters,
+        messages=[t.Message(role, content) for role, content in file.messages],
+    )
 
 
 def _begin(body: t.Create, caller: Caller) -> Job | None:

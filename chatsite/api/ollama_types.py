@@ -110,4 +110,6 @@ class Create(_Model, frozen=True, kw_only=True):
     parameters: dict[str, Any] | None = None
     messages: list[Message] | None = None
     quantize: str | None = ""
+    # Of before the fields above, which older clients send in their place.
+    modelfile: str | None = None
     stream: bool | None = True

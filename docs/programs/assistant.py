@@ -1,26 +1,24 @@
 """An assistant of one's own: a custom model as a Modelfile would make it, asked once, then removed.
 
     pip install ollama
-    OLLAMA_HOST=http://127.0.0.1:8000 CHATSITE_KEY=cs-… python assistant.py MODEL QUESTION
+    OLLAMA_HOST=http://127.0.0.1:8000 OLLAMA_API_KEY=cs-… python assistant.py MODEL QUESTION
 
 The key belongs to an administrator: others may not change the models of the server.
 """
 
-import os
 import sys
 
 import ollama
 
 model, question = sys.argv[1:]
-client = ollama.Client(headers={"Authorization": f"Bearer {os.environ['CHATSITE_KEY']}"})
-client.create(
+ollama.create(
     "tutor",
     from_=model,
     system="You are a patient tutor. Explain in one short paragraph.",
     parameters={"temperature": 0.3, "num_predict": 120},
 )
 try:
-    answer = client.chat("tutor", [{"role": "user", "content": question}])
+    answer = ollama.chat("tutor", [{"role": "user", "content": question}])
     print(answer.message.content)
 finally:
-    client.delete("tutor")
+    ollama.delete("tutor")

@@ -12,7 +12,6 @@ import httpx
 import ollama
 import pytest
 
-from chatsite.api import ollama_context
 from tests.support.gguf import split_gguf
 from tests.support.stack import MODEL, Stack, wait_until
 
@@ -70,75 +69,6 @@ def test_generate(client: ollama.Client) -> None:
     assert client.generate(MODEL, "hi you").response == "hi you"
     pieces = list(client.generate(MODEL, "a b c", system="s", stream=True))
     assert "".join(str(piece.response) for piece in pieces) == "a b c"
-
-
-def test_a_context_goes_on_with_what_was_said(client: ollama.Client) -> None:
-    first = client.generate(MODEL, "one two", system="s")
-    assert first.context
-    again = client.generate(MODEL, "three", context=first.context)
-    assert again.response == "three"
-    assert again.context
-    said = [(one.role, one.content) for one in ollama_context.unpack(again.context)]
-    turns = [("user", "one two"), ("assistant", "one two"), ("user", "three")]
-    assert said == [("system", "s"), *turns, ("assistant", "three")]
-    assert int(again.prompt_eval_count or 0) > int(first.prompt_eval_count or 0)
-    *_rest, last = client.generate(MODEL, "four", context=again.context, system="t", stream=True)
-    assert ollama_context.unpack(last.context or ())[0].content == "t"
-    with pytest.raises(ollama.ResponseError, match="did not make it"):
-        client.generate(MODEL, "x", context=[1, 2, 3])
-
-
-def weather(city: str) -> str:
-    """What the weather is.
-
-    Args:
-      city: where
-    """
-    return f"sunny in {city}"
-
-
-def test_calls_of_tools(client: ollama.Client) -> None:
-    one = '<tool_call>{"name": "weather", "arguments": {"city": "%s"}}</tool_call>'
-    asked = say(f"@say I look.{one % 'Bonn'}{one % 'Rome'}")
-    message = client.chat(MODEL, asked, tools=[weather]).message
-    assert message.content == "I look."
-    assert [call.function.arguments for call in message.tool_calls or ()] == [
-        {"city": "Bonn"},
-        {"city": "Rome"},
-    ]
-    results = [{"role": "tool", "tool_name": "weather", "content": weather("Bonn")}]
-    told = client.chat(MODEL, [*asked, message, *results], tools=[weather])
-    assert "sunny in Bonn" in (told.message.content or "")
-    streamed = list(client.chat(MODEL, asked, tools=[weather], stream=True))
-    assert "".join(chunk.message.content or "" for chunk in streamed) == "I look."
-    made = [call for chunk in streamed for call in chunk.message.tool_calls or ()]
-    assert [call.function.arguments["city"] for call in made] == ["Bonn", "Rome"]
-
-
-def test_null_stands_for_what_is_left_out(http: httpx.Client) -> None:
-    nothing = {"options": None, "format": None, "keep_alive": None, "think": None, "stream": False}
-    call = {"id": None, "function": {"name": "f", "arguments": None}}
-    sent: list[dict[str, object]] = [
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "content": "42", "tool_name": None, "images": None},
-        {"role": "assistant", "content": "x"},
-        {"role": "user", "content": "hi", "thinking": None, "tool_calls": None},
-    ]
-    chatted = http.post("/api/chat", json={"model": MODEL, "messages": sent, **nothing})
-    assert chatted.json()["message"]["content"] == "hi", chatted.text
-    asked = {"prompt": "hi", "system": None, "template": None, "suffix": None, "context": None}
-    generated = http.post("/api/generate", json={"model": MODEL, **asked, **nothing})
-    assert generated.json()["response"] == "hi", generated.text
-    embedded = http.post("/api/embed", json={"model": MODEL, "input": "hi", "dimensions": None})
-    assert len(embedded.json()["embeddings"]) == 1
-    assert http.post("/api/embed", json={"model": MODEL, "input": ""}).json()["embeddings"] == []
-
-
-def test_how_clients_knock(http: httpx.Client, key: str) -> None:
-    address = str(http.base_url).replace("://", f"://me:{key}@")
-    assert httpx.get(address).text == "Ollama is running"
-    assert httpx.head(address).status_code == 200
-    assert httpx.get(f"{address}//api/tags/").json()["models"]
 
 
 def test_options_reach_the_engine(client: ollama.Client) -> None:

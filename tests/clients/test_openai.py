@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 
 from tests.clients.conftest import new_key
 from tests.support.stack import MODEL, Stack, wait_until
@@ -169,25 +168,6 @@ def test_responses_as_events_in_order(client: OpenAI) -> None:
     ]
     assert set(types[4:-4]) == {"response.output_text.delta"}
     assert [event.sequence_number for event in events] == list(range(len(events)))
-
-
-async def test_the_async_client(async_client: AsyncOpenAI) -> None:
-    stream = await async_client.chat.completions.create(
-        model=MODEL, messages=says("one two"), stream=True
-    )
-    parts = [chunk.choices[0].delta.content or "" async for chunk in stream]
-    assert "".join(parts) == "one two"
-
-
-async def test_two_hundred_streams_get_each_its_own(async_client: AsyncOpenAI) -> None:
-    async def one(number: int) -> str:
-        stream = await async_client.chat.completions.create(
-            model=MODEL, messages=says(f"number {number} of many"), stream=True
-        )
-        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
-
-    answers = await asyncio.gather(*map(one, range(200)))
-    assert answers == [f"number {number} of many" for number in range(200)]
 
 
 # Bad input.

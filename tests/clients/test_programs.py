@@ -20,7 +20,7 @@ def run(stack: Stack, key: str, name: str, *args: str, stdin: str = "") -> str:
     environment = {
         "PATH": "",
         "OLLAMA_HOST": stack.url,
-        "CHATSITE_KEY": key,
+        "OLLAMA_API_KEY": key,
         "OPENAI_BASE_URL": f"{stack.url}/v1",
         "OPENAI_API_KEY": key,
     }
