@@ -63,7 +63,9 @@ class Command(BaseCommand):
 
         creating = actions.add_parser("create", help="make a custom model from a Modelfile")
         creating.add_argument("name", metavar="NAME")
-        creating.add_argument("-f", "--file", type=Path, required=True, metavar="MODELFILE")
+        creating.add_argument(
+            "-f", "--file", type=Path, default=Path("Modelfile"), metavar="MODELFILE"
+        )
 
         quantizing = actions.add_parser("quantize", help="make a model with smaller weights")
         quantizing.add_argument("name", metavar="NAME")
