@@ -88,6 +88,7 @@ export class UserTurn extends Turn {
   #bubble = h("div", { className: "bubble", dir: "auto" });
   /** @type {Editor | null} while the message is written anew */
   editor = null;
+  #fresh = true;
 
   /**
    * @param {Chat} chat
@@ -117,9 +118,11 @@ export class UserTurn extends Turn {
     this.message = message;
     this.actions.title = dateTime(message.created_at);
     this.showBranches(siblings, message.id);
-    if (Editor.begun(this.desk, message)) {
+    // Only when it is drawn first: what is begun in one tab opens in no other.
+    if (this.#fresh && Editor.begun(this.desk, message)) {
       this.#edit(false);
     }
+    this.#fresh = false;
   }
 
   /**
