@@ -16,6 +16,15 @@ export const ARCHIVE = "archive";
 /** The server takes no more ids at once. */
 const IDS_MAX = 500;
 
+/**
+ * As one counts: 2 before 10.
+ * @param {Folder} a
+ * @param {Folder} b
+ */
+function byName(a, b) {
+  return a.name.localeCompare(b.name, undefined, { numeric: true });
+}
+
 export class Conversations extends EventTarget {
   /** @type {Map<string, Conversation>} */
   #items = new Map();
@@ -192,7 +201,7 @@ export class Conversations extends EventTarget {
     if (!page.more || !this.#more.has(view)) {
       this.#more.set(view, page.more);
     }
-    this.folders = page.folders;
+    this.folders = page.folders.sort(byName);
     this.#archived = page.archived;
     if (this.view !== MAIN && this.view !== ARCHIVE && !this.folder) {
       this.view = MAIN;
@@ -222,7 +231,7 @@ export class Conversations extends EventTarget {
 
   /** @param {Folder[]} folders */
   #setFolders(folders) {
-    this.folders = folders.sort((a, b) => a.name.localeCompare(b.name));
+    this.folders = folders.sort(byName);
     this.#changed();
   }
 

@@ -38,13 +38,29 @@ export function choice(item, checked) {
   return h("li", { "data-id": item.id }, h("label", { className: "choice" }, box, text));
 }
 
+/** More folders than these fold away: one looks for conversations first. */
+const FOLDERS_SHOWN = 6;
+
 /**
  * Folders and the archive, above the list.
  * @param {Folder[]} folders
  * @param {boolean} archive whether there is anything in it
+ * @param {boolean} all whether all folders are shown, if they are many
  */
-export function places(folders, archive) {
-  const rows = folders.map(({ id, name }) => place(id, "folder", name));
+export function places(folders, archive, all) {
+  const many = folders.length > FOLDERS_SHOWN;
+  const shown = many && !all ? folders.slice(0, FOLDERS_SHOWN - 1) : folders;
+  const rows = shown.map(({ id, name }) => place(id, "folder", name));
+  if (many) {
+    const label = all ? gettext("Fewer folders") : gettext("All folders");
+    const toggle = h(
+      "button",
+      { type: "button", className: "row-button", "data-folders": "", "aria-expanded": String(all) },
+      icon("more"),
+      h("span", { className: "place-name" }, label),
+    );
+    rows.push(h("li", {}, toggle));
+  }
   if (archive) {
     rows.push(place(ARCHIVE, "archive", gettext("Archive")));
   }

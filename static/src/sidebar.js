@@ -18,6 +18,7 @@ export class Sidebar {
   #renaming = null;
   /** What the list was drawn from: most news does not concern it. */
   #shown = "";
+  #allFolders = false;
   #sentinel = h("div", { className: "sentinel" });
 
   /**
@@ -67,7 +68,7 @@ export class Sidebar {
     /** @param {Conversation[]} items */
     const texts = (items) => items.map(({ id, title, pinned: top }) => [id, title, top]);
     const shown = JSON.stringify([
-      [this.#active, view, folders, archive, texts(view === MAIN ? pinned : [])],
+      [this.#active, view, folders, this.#allFolders, archive, texts(view === MAIN ? pinned : [])],
       days.map(({ group, items }) => [group.key, texts(items)]),
       this.selection.active && [...this.selection.ids],
     ]);
@@ -106,7 +107,7 @@ export class Sidebar {
     const empty = h("p", { className: "empty-list" }, nothing);
     const top = this.#list.scrollTop;
     this.#list.replaceChildren(
-      main ? places(folders, archive) : heading(this.conversations.folder),
+      main ? places(folders, archive, this.#allFolders) : heading(this.conversations.folder),
       ...(groups.length ? groups : [empty]),
       this.#sentinel,
     );
@@ -148,7 +149,11 @@ export class Sidebar {
     const id = target.closest("li")?.dataset.id;
     const item = this.conversations.get(id ?? null);
     const button = target.closest("button");
-    if (view) {
+    if (button?.hasAttribute("data-folders")) {
+      this.#allFolders = !this.#allFolders;
+      this.render();
+      /** @type {HTMLElement | null} */ (this.#list.querySelector("[data-folders]"))?.focus();
+    } else if (view) {
       this.#show(view);
     } else if (folder && button) {
       this.#folderMenu(button, folder);
