@@ -34,7 +34,7 @@ api_application = front.with_origins(ApiHandler())
 async def _http(scope: dict[str, Any], receive: Any, send: Any) -> None:
     tidied = front.tidy(scope)
     if feed.is_refused(scope):
-        await refusal.answer(scope, send)
+        await refusal.answer(tidied["path"], send)
     elif front.for_programs(tidied["path"]):
         await api_application(tidied, receive, send)
     elif front.is_probe(scope):

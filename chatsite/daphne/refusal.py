@@ -12,8 +12,8 @@ from chatsite.daphne import limits
 from chatsite.errors import TooLarge
 
 
-async def answer(scope: dict[str, Any], send: Any) -> None:
-    response = _response(scope["path"])
+async def answer(path: str, send: Any) -> None:
+    response = _response(path)
     headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})

@@ -20,7 +20,7 @@ from daphne import server as daphne_server
 
 from chatsite.daphne import feed, limits
 
-_STREAMED: Final = re.compile(rb"/api/blobs/[^/?]+")
+_STREAMED: Final = re.compile(rb"/+api/+blobs/+[^/?]+/*")
 # What an answered client may still send.
 _LATE_BYTES: Final = 64 << 20
 _LATE_SECONDS: Final = 10.0

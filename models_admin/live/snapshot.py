@@ -64,7 +64,7 @@ def as_dict(job: Job, progress: Progress | None) -> dict[str, Any]:
         "id": str(job.pk),
         "kind": job.get_kind_display(),
         "target": job.target,
-        "source": job.options.get("file") or job.source.removeprefix("file:"),
+        "source": _source(job),
         "state": job.state,
         "state_text": str(_("waiting for its next try")) if again else job.get_state_display(),
         "wanted": job.wanted,
@@ -80,6 +80,13 @@ def as_dict(job: Job, progress: Progress | None) -> dict[str, Any]:
         if again
         else [*_ACTIONS[JobState(job.state)]],
     }
+
+
+def _source(job: Job) -> str:
+    if sent := job.options.get("files"):
+        return ", ".join(f"sha256:{digest[:12]}" for digest in sent)
+    name: str = job.options.get("file") or job.source.removeprefix("file:")
+    return name
 
 
 def host(found: HostStatus) -> dict[str, Any]:

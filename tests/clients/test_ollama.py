@@ -168,7 +168,9 @@ def test_bodies_of_any_size_take_little_memory(http: httpx.Client, scripted_stac
     assert http.head(address).status_code == 404
     assert http.post(address, content=body()).status_code == 201
     assert http.head(address).status_code == 200
-    assert http.post(address, content=body()).status_code == 200
+    # Some clients double slashes.
+    again = http.post(f"{scripted_stack.url}/{address}/", content=body())
+    assert again.status_code == 200
     # What is no upload has a limit, and the connection goes on behind it.
     for path in ("/api/chat", "/v1/chat/completions", "/chat/attachments/"):
         assert http.post(path, content=body(600)).status_code == 413, path

@@ -12,6 +12,7 @@ import pytest
 from chatsite.errors import ChatsiteError
 from models_admin import blobs, custom, disk, versions
 from models_admin.jobs import asking, cleaning
+from models_admin.live import snapshot
 from models_admin.modelfile import Modelfile
 from models_admin.models import JobState, ModelName
 from tests.support import tiny_model
@@ -81,6 +82,7 @@ def test_a_file_becomes_a_model_with_a_configuration():
     file = Modelfile("", system="Be brief.", parameters={"temperature": 0.5})
     job, new = asking.create("mine", file, {"a.gguf": digest})
     assert new
+    assert snapshot.as_dict(job, None)["source"] == f"sha256:{digest[:12]}"
     assert asking.create("mine", file, {"a.gguf": digest}) == (job, False)
     assert done(job).state == JobState.DONE
     model = ModelName.objects.get()
