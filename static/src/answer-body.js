@@ -8,6 +8,8 @@ import { h } from "./dom.js";
 
 /** The last block may take this part of the time, however slow it is to make. */
 const SHARE = 0.25;
+/** Text that waits longer for the parser is shown as it is. */
+const PLAIN_MS = 300;
 /** Blocks of a long answer that are laid out together. */
 const CHUNK = 24;
 
@@ -73,6 +75,8 @@ export class AnswerBody {
   #chunk;
   /** @type {import("./open-code.js").OpenCode | null} */
   #code = null;
+  /** Whether it waits for the parser. */
+  #waiting = false;
   /** Whether pieces with a reference to a later definition may be final. */
   #committed = false;
 
@@ -119,13 +123,7 @@ export class AnswerBody {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     if (!markdown) {
-      this.element.classList.add("plain");
-      this.element.textContent = this.#text;
-      loadMarkdown().then(() => {
-        this.element.classList.remove("plain");
-        this.element.replaceChildren();
-        this.#draw();
-      });
+      this.#drawLater();
       return;
     }
     this.#blocks ??= new markdown.Blocks(markdown.parser);
@@ -154,6 +152,27 @@ export class AnswerBody {
         const env = { references: { ...this.#env.references } };
         this.#live = this.#put(markdown.render(live.source, env), live.kind === "item");
       }
+    }
+  }
+
+  /** Until the parser is here; as plain text where that takes long. */
+  async #drawLater() {
+    if (!this.#waiting) {
+      this.#waiting = true;
+      setTimeout(() => this.#drawPlain(), PLAIN_MS);
+      await loadMarkdown();
+      this.element.classList.remove("plain");
+      this.element.replaceChildren();
+      this.#draw();
+    } else if (this.element.classList.contains("plain")) {
+      this.#drawPlain();
+    }
+  }
+
+  #drawPlain() {
+    if (!markdown) {
+      this.element.classList.add("plain");
+      this.element.textContent = this.#text;
     }
   }
 

@@ -31,6 +31,7 @@ import { Toast } from "./toast.js";
 import { Uploads } from "./uploads.js";
 import { Welcome } from "./welcome.js";
 
+loadMarkdown();
 const boot = JSON.parse(byId("boot").textContent);
 const site = document.title;
 
@@ -315,7 +316,6 @@ wireTheme();
 models.show(boot);
 chat.begin(boot.conversation, boot.error ? toError(boot.error) : null);
 chat.reveal(new URLSearchParams(location.search).get("message") ?? "").catch(() => {});
-loadMarkdown();
 chat.connection.start();
 composer.focus(false);
 

@@ -4,6 +4,8 @@ import { AnswerParts } from "./answer-parts.js";
 import { byId, copyFrom, h } from "./dom.js";
 import { gettext } from "./i18n.js";
 
+loadMarkdown();
+
 /** @type {{role: string, content: string, syntax: import("./output.js").Syntax}[]} */
 const messages = JSON.parse(byId("messages").textContent);
 const thread = byId("thread");
@@ -31,4 +33,3 @@ thread.addEventListener("click", (/** @type {MouseEvent} */ event) => {
     copyFrom(button, code, gettext("Copied"));
   }
 });
-loadMarkdown();
