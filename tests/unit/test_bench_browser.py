@@ -13,7 +13,7 @@ def span(name: str, start_ms: float, ms: float, **thread: int) -> dict[str, obje
 
 def test_the_work_of_each_frame_is_read_from_a_trace() -> None:
     frames = [span("FireAnimationFrame", start, 0.1) for start in (0, 0.2, 16, 33)]
-    trace = [
+    trace: list[dict[str, Any]] = [
         *frames,
         span("RunTask", 0, 4),
         span("FunctionCall", 1, 2),
