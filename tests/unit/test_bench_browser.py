@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from chatsite.bench import browser, feed
 
 PAGE = {"pid": 1, "tid": 1}
