@@ -1,5 +1,6 @@
 """`manage.py models` and `manage.py doctor`."""
 
+import io
 import json
 
 import pytest
@@ -118,7 +119,8 @@ def test_what_can_not_be_done_is_said(arguments, reason):
 
 
 @pytest.mark.parametrize("action", ["ps", "load", "unload", "run"])
-def test_without_a_site_the_way_to_start_it_is_said(tiny, settings, action):
+def test_without_a_site_the_way_to_start_it_is_said(tiny, settings, monkeypatch, action):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello"))
     store.import_file(tiny, "tiny")
     settings.REDIS_URL = "unix:///nowhere/redis.sock"
     with pytest.raises(CommandError, match="make run"):
