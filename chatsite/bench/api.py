@@ -20,6 +20,8 @@ from chatsite.bench.load import Record, Shape, Turn, words
 
 _TIMEOUT_SECONDS = 900
 _START_SECONDS = 120
+# Some connections keep it from ending.
+_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,11 @@ def llama_server(program: Path, model: Path, flags: Sequence[str]) -> Iterator[s
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 class PeerDidNotStart(Exception):
