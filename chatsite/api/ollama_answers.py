@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,9 +43,9 @@ class Lines(Form):
         self._model = model
         self.reader = Reader(answers.first, tools=bool(wanted.options.tools))
 
+    @abstractmethod
     def fields(self, parts: Parts) -> dict[str, Any]:
         """How the endpoint calls what it answers."""
-        raise NotImplementedError
 
     def piece(self, index: int, piece: Piece) -> bytes:
         parts = self.reader.push(piece)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ _SIGN_SECONDS = 2.0
 DONE = b"data: [DONE]\n\n"
 
 
-class Form:
+class Form(ABC):
     """How an endpoint words one request's answers: each method returns the bytes to send, which
     may be none. ``index`` is the answer's. Errors and signs of life are those of server-sent
     events unless a form has its own."""
@@ -36,12 +37,12 @@ class Form:
         """Sent with the first text, so that a refusal can still come before it."""
         return b""
 
-    def piece(self, index: int, piece: Piece) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def piece(self, index: int, piece: Piece) -> bytes: ...
 
+    @abstractmethod
     def end(self, index: int, end: End) -> bytes:
         """Comes once for each answer, after its last piece."""
-        raise NotImplementedError
 
     def fail(self, error: ChatsiteError) -> bytes:
         """The last event of a stream that failed."""
