@@ -25,7 +25,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -262,29 +261,17 @@ async def run_probe(
     arguments += ["--depth", str(depth), "--bulk", str(bulk)]
     arguments += ["--tuning", msgspec.json.encode(tuning).decode()]
     arguments += ["--offload", msgspec.json.encode(offload).decode()]
-    child = await spawn.start(arguments)
-    child.stdin.close()
-    words: list[str] = []
-    listening = asyncio.create_task(spawn.read_lines(child.stderr, words.append))
     try:
-        async with asyncio.timeout(seconds):
-            answer = await child.stdout.read()
-            returncode = await child.process.wait()
-            await listening
+        said = await spawn.ask(arguments, seconds)
     except TimeoutError:
         return Tried(tuning, problem=f"no answer in {seconds:g} s", bulk=bulk)
-    finally:
-        listening.cancel()
-        with suppress(ProcessLookupError):
-            child.process.kill()
-        await child.process.wait()
-    if returncode == 0:
+    if said.returncode == 0:
         try:
-            measured = msgspec.json.decode(answer, type=Measured)
+            measured = msgspec.json.decode(said.answer, type=Measured)
             return Tried(tuning, measured, bulk=bulk)
         except msgspec.DecodeError:
             return Tried(tuning, problem="answered nonsense", bulk=bulk)
-    problem = spawn.exit_reason(returncode)
-    if returncode > 0 and words:
-        problem = f"{problem}: {words[-1]}"
+    problem = spawn.exit_reason(said.returncode)
+    if said.returncode > 0 and said.words:
+        problem = f"{problem}: {said.words[-1]}"
     return Tried(tuning, problem=problem, bulk=bulk)

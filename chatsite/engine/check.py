@@ -87,28 +87,18 @@ async def check(
     child."""
     size = (await asyncio.to_thread(path.stat)).st_size
     arguments = ["--check", "--name", name, "--backend", backend, "--path", str(path)]
-    child = await spawn.start([*arguments, *([] if compute else ["--load-only"])])
-    child.stdin.close()
-    words: list[str] = []
-    listening = asyncio.create_task(spawn.read_lines(child.stderr, words.append))
+    if not compute:
+        arguments.append("--load-only")
     patience = seconds + size / _BYTES_PER_SECOND
     try:
-        async with asyncio.timeout(patience):
-            answer = await child.stdout.read(1 << 20)
-            returncode = await child.process.wait()
-            await listening
+        said = await spawn.ask(arguments, patience)
     except TimeoutError:
         raise CheckFailed(f"no answer in {patience:.0f} s") from None
-    finally:
-        listening.cancel()
-        with suppress(ProcessLookupError):
-            child.process.kill()
-        await child.process.wait()
-    if returncode == 0:
+    if said.returncode == 0:
         with suppress(msgspec.DecodeError):
-            return msgspec.json.decode(answer, type=Checked)
+            return msgspec.json.decode(said.answer, type=Checked)
         raise CheckFailed("the child answered nonsense")
-    raise CheckFailed(_reason(returncode, words))
+    raise CheckFailed(_reason(said.returncode, said.words))
 
 
 def _reason(returncode: int, words: list[str]) -> str:

@@ -6,7 +6,6 @@ processor alone are recognised by their files, so that they cost no question.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import logging
 from contextlib import suppress
@@ -63,26 +62,14 @@ def built_for() -> tuple[str, ...]:
 
 async def find(backend: Literal["llama", "scripted"] = "llama") -> Hardware:
     """Whatever becomes of the child, this returns; no devices if it did not say."""
-    child = await spawn.start(["--devices", "--name", "devices", "--backend", backend])
-    child.stdin.close()
-    words: list[str] = []
-    listening = asyncio.create_task(spawn.read_lines(child.stderr, words.append))
     try:
-        async with asyncio.timeout(_SECONDS):
-            answer = await child.stdout.read()
-            returncode = await child.process.wait()
-            await listening
+        said = await spawn.ask(["--devices", "--name", "devices", "--backend", backend], _SECONDS)
     except TimeoutError:
         return Hardware(problem=f"no answer in {_SECONDS:g} s")
-    finally:
-        listening.cancel()
-        with suppress(ProcessLookupError):
-            child.process.kill()
-        await child.process.wait()
-    if returncode == 0:
+    if said.returncode == 0:
         with suppress(msgspec.DecodeError):
-            return msgspec.json.decode(answer, type=Hardware)
-    how = spawn.exit_reason(returncode)
-    problem = f"{how}: {words[-1]}" if words and returncode > 0 else how
+            return msgspec.json.decode(said.answer, type=Hardware)
+    how = spawn.exit_reason(said.returncode)
+    problem = f"{how}: {said.words[-1]}" if said.words and said.returncode > 0 else how
     log.warning("the devices of this machine could not be found: %s", problem)
     return Hardware(problem=problem)

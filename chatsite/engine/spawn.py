@@ -9,6 +9,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ _FIXED = {
     # Without it a failed assertion starts a debugger, which takes seconds and finds nothing.
     "GGML_NO_BACKTRACE": "1",
 }
+
+_ANSWER_MOST = 1 << 20
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -65,6 +68,37 @@ async def start(arguments: list[str]) -> Child:
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise RuntimeError("a child without pipes")
     return Child(process, process.stdin, process.stdout, process.stderr)
+
+
+class Said(NamedTuple):
+    """``words`` are the lines of the child's standard error."""
+
+    returncode: int
+    answer: bytes
+    words: list[str]
+
+
+async def ask(arguments: list[str], seconds: float) -> Said:
+    """Runs a child that gets no frames and gives one answer, of a MiB at most. Raises
+    `TimeoutError` after ``seconds``. The child has ended when this returns, raises or is
+    cancelled."""
+    child = await start(arguments)
+    child.stdin.close()
+    words: list[str] = []
+    listening = asyncio.create_task(read_lines(child.stderr, words.append))
+    answer = b""
+    try:
+        async with asyncio.timeout(seconds):
+            while len(answer) < _ANSWER_MOST and (part := await child.stdout.read(1 << 16)):
+                answer += part
+            returncode = await child.process.wait()
+            await listening
+    finally:
+        listening.cancel()
+        with suppress(ProcessLookupError):
+            child.process.kill()
+        await child.process.wait()
+    return Said(returncode, answer, words)
 
 
 async def read_lines(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
