@@ -114,6 +114,12 @@ class Environment(BaseSettings):
         description="MiB that models of this machine may take together; 0 takes all but an eighth "
         "(1.5 GiB at least).",
     )
+    fast_weights: bool = Field(
+        True,
+        description="Compute with a copy of a model's weights as Q8_0 where that is measured to be "
+        "faster: it takes disk and memory, and rounds as little as other settings of llama.cpp do. "
+        "Off: the file's own weights only.",
+    )
     gpu_layers: Annotated[int, Field(ge=0, le=10_000)] | Literal["auto"] = Field(
         "auto",
         description="Layers of a model on graphics processors: a number, 0 for none, or `auto` for "

@@ -14,6 +14,7 @@ from typing import Final
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
+from chatsite.engine.requantized import Copy
 from chatsite.errors import ChatsiteError
 from models_admin.models import ModelVersion
 
@@ -60,6 +61,15 @@ def require_space(size: int) -> None:
 
 def path_of(digest: str) -> Path:
     return ModelVersion(digest=digest).path
+
+
+def copy_of(digest: str) -> Copy:
+    """Where this machine may have a copy of it with faster weights."""
+    return Copy(copies(), digest)
+
+
+def copies() -> Path:
+    return Path(settings.DATA_DIR) / "requantized"
 
 
 def is_whole(path: Path, size: int) -> bool:

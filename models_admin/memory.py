@@ -170,8 +170,9 @@ def largest_context(
 # From the header.
 
 
-def shape_of(header: Header) -> Shape:
-    """What a header says, zeros where it says nothing or nonsense."""
+def shape_of(header: Header, *, copied: bool = False) -> Shape:
+    """What a header says, zeros where it says nothing or nonsense; of the file or, ``copied``, of
+    a copy with faster weights."""
     facts = _Facts(header)
     blocks = facts.number("block_count")
     heads = facts.per_layer("attention.head_count", blocks)
@@ -181,7 +182,7 @@ def shape_of(header: Header) -> Shape:
     expert_forward = facts.number("expert_feed_forward_length") or forward
     whole = header.architecture in _WHOLE
     pooled = bool(facts.number("pooling_type"))
-    weights = Weights(header)
+    weights = Weights(header, copied=copied)
     return Shape(
         architecture=header.architecture,
         weights=weights.all,

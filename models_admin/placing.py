@@ -16,6 +16,9 @@ from chatsite.inference.status import HostStatus
 from models_admin import fit, gguf, memory
 from models_admin.models import ModelName, ModelVersion
 
+# A copy whose weights are hardly larger has hardly other weights.
+_LEAST_GROWTH = 1.1
+
 
 class Wish(msgspec.Struct, frozen=True):
     """None is the server's own: tokens per answer, answers at once, seconds that an unused model
@@ -52,21 +55,39 @@ def options(
     flash_attention: bool,
     fixed: bool,
     rows: int = memory.ROWS,
+    copy: bool = False,
 ) -> tuple[Option, ...]:
     """Memory with that context and ``rows`` tokens computed together, and unless it is ``fixed``
-    with ever less of it. A file whose header can't be read counts as large as it is."""
-    shape = shape_of(version)
-    if shape is None:
+    with ever less of it; the first one may be that of a ``copy`` with faster weights. A file whose
+    header can't be read counts as large as it is."""
+    shape, copied = shape_of(version), shape_of(version, copied=True)
+    if shape is None or copied is None:
         return (Option(context, version.size, 0),)
+    rows = max(rows, memory.ROWS)
     found: list[Option] = []
+    if copy:
+        need = memory.needed(copied, context, slots, flash_attention=flash_attention, rows=rows)
+        found.append(_option(need, copied, copy=True))
     while True:
-        need = memory.needed(
-            shape, context, slots, flash_attention=flash_attention, rows=max(rows, memory.ROWS)
-        )
-        found.append(Option(need.context, need.loaded, need.work, need.layers, shape.tied))
+        need = memory.needed(shape, context, slots, flash_attention=flash_attention, rows=rows)
+        found.append(_option(need, shape))
         context = need.context // 2
         if fixed or context < fit.LEAST_CONTEXT:
             return tuple(found)
+
+
+def _option(need: memory.Need, shape: memory.Shape, *, copy: bool = False) -> Option:
+    return Option(need.context, need.loaded, need.work, need.layers, shape.tied, copy)
+
+
+def copy_bytes(version: ModelVersion) -> int:
+    """What a copy with faster weights would take on the disk; 0 where there is no use for one:
+    its weights are as large already, or it gives vectors, which stay as they are."""
+    shape, copied = shape_of(version), shape_of(version, copied=True)
+    if shape is None or copied is None or shape.vectors:
+        return 0
+    grown = copied.weights / max(shape.weights, 1)
+    return copied.weights + version.size - shape.weights if grown >= _LEAST_GROWTH else 0
 
 
 def fit_of(model: ModelName, hosts: Sequence[HostStatus] = ()) -> fit.Fit | None:
@@ -82,16 +103,16 @@ def fit_of(model: ModelName, hosts: Sequence[HostStatus] = ()) -> fit.Fit | None
     )
 
 
-def shape_of(version: ModelVersion) -> memory.Shape | None:
+def shape_of(version: ModelVersion, *, copied: bool = False) -> memory.Shape | None:
     """None where the file is not there or can't be read. Reads it once in each process."""
     try:
-        return _shape(str(version.path), version.size)
+        return _shape(str(version.path), version.size, copied)
     except (OSError, gguf.BadGGUF):
         return None
 
 
 @functools.lru_cache(maxsize=256)
-def _shape(path: str, size: int) -> memory.Shape:
+def _shape(path: str, size: int, copied: bool) -> memory.Shape:
     """A file in the store never changes: its name is its digest."""
     with Path(path).open("rb") as file:
-        return memory.shape_of(gguf.read_header(file, size))
+        return memory.shape_of(gguf.read_header(file, size), copied=copied)

@@ -165,7 +165,8 @@ def _collect(digests: set[str | None]) -> None:
     for version in ModelVersion.objects.filter(digest__in=digests - {None}):
         if version.names.exists() or version.left_by.exists():
             continue
-        path = version.path
+        path, copy = version.path, disk.copy_of(version.digest)
         version.delete()
         # Rows first: a file without rows is only wasted space.
         transaction.on_commit(lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
+        transaction.on_commit(copy.remove)

@@ -28,10 +28,11 @@ from chatsite.engine.embed_inputs import EmbedBuilder
 from chatsite.engine.intake import Intake
 from chatsite.engine.loop import Engine, Item
 from chatsite.engine.measure import Meter
-from chatsite.engine.messages import Load, Loaded, LoadFailed, Loading, ToHost, Tuning
+from chatsite.engine.messages import Load, Loaded, LoadFailed, Loading, ToHost
 from chatsite.engine.offload import PROCESSOR, Offload
 from chatsite.engine.prompt import PromptBuilder
 from chatsite.engine.template import ChatTemplate
+from chatsite.engine.tuning import Tuning
 
 log = logging.getLogger("chatsite.engine")
 

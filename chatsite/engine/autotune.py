@@ -15,6 +15,10 @@ is tried on fewer, since two logical processors of one core may slow each other 
 micro-batch (ubatch) are tried last, and only where a step may have more tokens than the smallest
 of them: otherwise all are the same.
 
+Where a copy of the file with weights of another type may be made (`requantized.py`), that is tried
+with the winner's settings, with and without extra buffers. Since it takes memory and disk, it must
+be faster by `_COPY_MUST_BEAT`; otherwise it is removed.
+
 Nobody waits for it: whoever asks while it goes on is answered with the best that is known by
 then, and the rest is measured when the model is idle. The choice is remembered by model and host,
 with all that was tried (`tuning_store.py`).
@@ -26,19 +30,23 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from chatsite.engine import spawn, tuning_store
-from chatsite.engine.messages import Tuning
 from chatsite.engine.offload import PROCESSOR, Offload
 from chatsite.engine.probe import DEPTH, Measured
+from chatsite.engine.requantized import KIND, Copy
+from chatsite.engine.tuning import Tuning
 from chatsite.engine.tuning_store import UBATCH, Entry, Tried
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _MUST_BEAT: Final = 0.97
+_COPY_MUST_BEAT: Final = 0.85
 _PROBE_SECONDS: Final = 180.0
 _FEW_THREADS: Final = 3
 _UBATCHES: Final = (128, 1024, 2048)
@@ -89,6 +97,7 @@ async def tune(
     store: Path,
     name: str = "model",
     offload: Offload = PROCESSOR,
+    copy: Copy | None = None,
     step_ms: float = 200.0,
     hurry: asyncio.Event | None = None,
     on_progress: OnProgress | None = None,
@@ -98,12 +107,13 @@ async def tune(
     steps of ``step_ms``: remembered in the JSON file ``store``, or else measured, in well under a
     minute for a small model and at most `_PROBE_SECONDS` per probe. ``hurry`` ends that with what
     is known by then. ``name`` shows in the list of processes. Raises `NoTuningWorks`. Cancelling
-    ends the running probe."""
+    ends the running probe. With ``copy`` that may be made and chosen; the copy that a `Tuning`
+    asks for is there when this returns."""
     known = tuning_store.find(store, digest, threads, offload)
-    if known is not None and known.tuning is not None:
-        return Tuned(known.tuning, complete=True)
+    if known is not None and (remembered := _remembered(known, copy)) is not None:
+        return Tuned(remembered, complete=True)
     search = _Search(
-        prober or _child_prober(path, name, offload),
+        prober or _child_prober(path, name, offload, copy=copy),
         threads,
         name,
         list(known.tried) if known else [],
@@ -112,6 +122,8 @@ async def tune(
     )
     try:
         best = await search.best()
+        if copy is not None:
+            best = await search.copied(best, path, copy)
         ubatch, why = await search.ubatch(best, step_ms)
     except _Hurried:
         tried = search.tried
@@ -120,9 +132,23 @@ async def tune(
             return Tuned(choose(tried).tuning, complete=False)
         return Tuned(plain(threads), complete=False)
     chosen = msgspec.structs.replace(best.tuning, ubatch=ubatch)
+    if copy is not None and not chosen.weights:
+        copy.remove()
     entry = Entry(chosen, tuple(search.tried), threads, offload, why)
     tuning_store.remember(store, digest, entry)
     return Tuned(chosen, complete=True)
+
+
+def _remembered(known: Entry, copy: Copy | None) -> Tuning | None:
+    """None where something is still to be measured or made."""
+    if known.tuning is None:
+        return None
+    if copy is None:
+        # What was chosen for a copy that may no longer be used is not for the file.
+        best = choose(list(known.tried)).tuning if known.tuning.weights else known.tuning
+        return msgspec.structs.replace(best, ubatch=known.tuning.ubatch)
+    tried = any(one.tuning.weights for one in known.tried)
+    return known.tuning if tried and (copy.exists or not known.tuning.weights) else None
 
 
 class _Search:
@@ -160,6 +186,22 @@ class _Search:
             await self._probe(msgspec.structs.replace(best, threads=count))
         return choose(self.tried)
 
+    async def copied(self, best: Tried, path: Path, copy: Copy) -> Tried:
+        """``best``, or the better one with a copy of ``path``."""
+        if best.measured is None or not best.measured.decode_ms:
+            return best  # vectors stay comparable with those of before
+        tuning = msgspec.structs.replace(best.tuning, weights=KIND)
+        if not copy.exists and (
+            problem := await self._unless_hurried(copy.make(path, self._threads))
+        ):
+            self.tried.append(Tried(tuning, problem=f"no copy: {problem}"))
+            log.warning("autotune of %s: %s", self._name, self.tried[-1])
+            return best
+        for extra in (False, True):
+            if not extra or any(one.tuning.use_extra_bufts for one in _alive(self.tried)):
+                await self._probe(msgspec.structs.replace(tuning, use_extra_bufts=extra))
+        return choose(self.tried, copies=True)
+
     async def ubatch(self, best: Tried, step_ms: float) -> tuple[int, str]:
         """The size, and why."""
         measured = best.measured
@@ -172,7 +214,11 @@ class _Search:
         sizes = [UBATCH, *(size for size in _UBATCHES if size < 2 * bulk)]
         for size in sizes:
             await self._probe(msgspec.structs.replace(best.tuning, ubatch=size), bulk)
-        found = [one for one in _alive(self.tried, bulk=True) if one.bulk == bulk]
+        found = [
+            one
+            for one in _alive(self.tried, bulk=True)
+            if one.bulk == bulk and one.tuning.weights == best.tuning.weights
+        ]
         if not found:
             return UBATCH, "no other size worked"
         fastest = _first_or_better(found).tuning.ubatch
@@ -193,10 +239,10 @@ class _Search:
             if step is not None:
                 await step
 
-    async def _unless_hurried(self, probe: Awaitable[Tried]) -> Tried:
+    async def _unless_hurried(self, work: Awaitable[T]) -> T:
         if self._hurry is None:
-            return await probe
-        measuring = asyncio.ensure_future(probe)
+            return await work
+        measuring = asyncio.ensure_future(work)
         waiting = asyncio.ensure_future(self._hurry.wait())
         try:
             await asyncio.wait({measuring, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -209,9 +255,15 @@ class _Search:
             await asyncio.gather(measuring, waiting, return_exceptions=True)
 
 
-def choose(tried: list[Tried]) -> Tried:
+def choose(tried: list[Tried], *, copies: bool = False) -> Tried:
     """The rule of this module, among those that live; the plain one comes first."""
-    return _first_or_better(_alive(tried))
+    alive = _alive(tried)
+    best = _first_or_better([one for one in alive if not one.tuning.weights])
+    copied = [one for one in alive if one.tuning.weights]
+    if not copies or not copied:
+        return best
+    fastest = _first_or_better(copied)
+    return fastest if fastest.turn_ms < best.turn_ms * _COPY_MUST_BEAT else best
 
 
 def _first_or_better(alive: list[Tried]) -> Tried:
@@ -235,11 +287,16 @@ def _alive(tried: list[Tried], *, bulk: bool = False) -> list[Tried]:
 
 
 def _child_prober(
-    path: Path, name: str, offload: Offload, seconds: float = _PROBE_SECONDS
+    path: Path,
+    name: str,
+    offload: Offload,
+    seconds: float = _PROBE_SECONDS,
+    copy: Copy | None = None,
 ) -> Prober:
     async def probe(tuning: Tuning, depth: int, bulk: int) -> Tried:
+        file = copy.path if copy is not None and tuning.weights else path
         return await run_probe(
-            path, name, tuning, depth, seconds=seconds, bulk=bulk, offload=offload
+            file, name, tuning, depth, seconds=seconds, bulk=bulk, offload=offload
         )
 
     return probe

@@ -17,10 +17,11 @@ from typing import Final
 import msgspec
 
 from chatsite.engine import spawn
-from chatsite.engine.messages import Load, Tuning
+from chatsite.engine.messages import Load
 from chatsite.engine.probe import Opener
 from chatsite.engine.speed import SpeedMeter
 from chatsite.engine.template import ChatTemplate
+from chatsite.engine.tuning import Tuning
 from chatsite.engine.warm_up import warm_up
 
 SECONDS: Final = 60.0

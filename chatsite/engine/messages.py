@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from chatsite.engine.offload import PROCESSOR, Offload
+from chatsite.engine.tuning import Tuning
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -125,15 +126,6 @@ class OutputSyntax(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 PLAIN: Final = OutputSyntax()
-
-
-class Tuning(msgspec.Struct, frozen=True):
-    """What autotune chose for (model digest, host); see `autotune.py` for how."""
-
-    use_extra_bufts: bool
-    flash_attention: bool
-    threads: Annotated[int, Meta(ge=1, le=1024)]
-    ubatch: Annotated[int, Meta(ge=16, le=8192)] = 512
 
 
 # Host to child.

@@ -9,8 +9,9 @@ from typing import Final, Protocol
 import msgspec
 
 from chatsite.engine.backend import Backend, Chunk, ComputeError, Decoded, Piece
-from chatsite.engine.messages import Load, Tuning
+from chatsite.engine.messages import Load
 from chatsite.engine.offload import PROCESSOR, Offload
+from chatsite.engine.tuning import Tuning
 
 SEQUENCES: Final = 4
 DEPTH: Final = 512  # tokens of context that decoding is measured at

@@ -52,11 +52,11 @@ class Child(NamedTuple):
     stderr: asyncio.StreamReader
 
 
-async def start(arguments: list[str]) -> Child:
+async def start(arguments: list[str], module: str = "chatsite.engine") -> Child:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "chatsite.engine",
+        module,
         *arguments,
         stdin=PIPE,
         stdout=PIPE,
@@ -78,11 +78,11 @@ class Said(NamedTuple):
     words: list[str]
 
 
-async def ask(arguments: list[str], seconds: float) -> Said:
+async def ask(arguments: list[str], seconds: float, *, module: str = "chatsite.engine") -> Said:
     """Runs a child that gets no frames and gives one answer, of a MiB at most. Raises
     `TimeoutError` after ``seconds``. The child has ended when this returns, raises or is
     cancelled."""
-    child = await start(arguments)
+    child = await start(arguments, module)
     child.stdin.close()
     words: list[str] = []
     listening = asyncio.create_task(read_lines(child.stderr, words.append))

@@ -14,9 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from chatsite.engine import devices
-from chatsite.engine.messages import Tuning
 from chatsite.engine.offload import PROCESSOR, Offload
 from chatsite.engine.probe import Measured
+from chatsite.engine.tuning import Tuning
 
 TURN_PREFILL: Final = 150
 TURN_DECODE: Final = 250
@@ -49,6 +49,8 @@ class Tried(msgspec.Struct, frozen=True):
             f"flash attention {'on' if self.tuning.flash_attention else 'off'}",
             f"threads {self.tuning.threads}",
         ]
+        if self.tuning.weights:
+            words.append(f"weights copied as {self.tuning.weights}")
         if self.bulk:
             words.append(f"micro-batch {self.tuning.ubatch}")
         if self.measured:

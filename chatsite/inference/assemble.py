@@ -16,15 +16,22 @@ from django.conf import settings
 
 from chatsite.dispatch.connection import connect
 from chatsite.dispatch.queue import Queue
-from chatsite.engine import tuning_store
+from chatsite.engine import requantized, tuning_store
+from chatsite.engine.requantized import Copy
 from chatsite.engine.threads import default_threads
 from chatsite.inference.budget import Budget
 from chatsite.inference.host import Host
 from chatsite.inference.spec import ModelSpec
 from chatsite.stream.publish import Publisher
-from models_admin import catalogue, placing
+from models_admin import catalogue, disk, placing
+from models_admin.models import ModelVersion
 
 ENV = settings.ENV
+
+# A copy with faster weights may have so many bytes, and a part of the memory for models more than
+# its file: of a large model, one answer is as slow as its weights come from memory.
+_MOST_COPIED = 8 << 30
+_COPY_SHARE = 8
 
 
 @sync_to_async
@@ -34,6 +41,7 @@ def resolve(name: str) -> ModelSpec:
     context, slots = wish.context or ENV.context, wish.slots or ENV.slots
     threads = ENV.threads or default_threads()
     tuning_file = ENV.data_dir / "tuning.json"
+    copy = _copy(version, tuning_store.find(tuning_file, version.digest, threads))
     # Which of them it will be depends on its devices: so what takes most memory counts.
     tunings = [known.tuning for known in tuning_store.history(tuning_file, version.digest)]
     chosen = [tuning for tuning in tunings if tuning is not None]
@@ -44,6 +52,7 @@ def resolve(name: str) -> ModelSpec:
         flash_attention=flash,
         fixed=bool(wish.context),
         rows=rows,
+        copy=copy is not None,
     )
     return ModelSpec(
         name=name,
@@ -59,7 +68,30 @@ def resolve(name: str) -> ModelSpec:
         options=options,
         keep_alive=ENV.keep_alive if wish.keep_alive is None else wish.keep_alive,
         pinned=wish.pinned,
+        copy=copy,
     )
+
+
+def _copy(version: ModelVersion, known: tuning_store.Entry | None) -> Copy | None:
+    """Where a copy with faster weights may be; None where it would take too much, or was
+    measured and does not pay."""
+    size = placing.copy_bytes(version)
+    room, _available = Budget(ENV.memory_mb << 20).room()
+    if not ENV.fast_weights or not 0 < size <= _MOST_COPIED:
+        return None
+    if size - version.size > room // _COPY_SHARE:
+        return None
+    if known is not None and known.tuning is not None:
+        tried = any(one.tuning.weights for one in known.tried)
+        if tried and not known.tuning.weights:
+            return None
+    copy = disk.copy_of(version.digest)
+    if not copy.exists:
+        try:
+            disk.require_space(size)
+        except disk.DiskFull:
+            return None
+    return copy
 
 
 @sync_to_async
@@ -67,6 +99,12 @@ def first_models() -> list[str]:
     """Those that are always loaded, then the one that people get who choose nothing."""
     default = catalogue.default_name() if ENV.preload else None
     return list(dict.fromkeys([*placing.pinned_names(), *([default] if default else [])]))
+
+
+@sync_to_async
+def tidy_copies() -> None:
+    """Copies of models that went while this host was down."""
+    requantized.tidy(disk.copies(), set(ModelVersion.objects.values_list("digest", flat=True)))
 
 
 def host_id(run_dir: Path) -> str:
@@ -100,6 +138,7 @@ async def serve() -> None:
     run_dir = ENV.data_dir / "run"
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = take_lock(run_dir)
+    await tidy_copies()
     redis = connect()
     queue = Queue(redis, max_attempts=ENV.max_attempts, lease_ms=int(ENV.lease_seconds * 1000))
     host = Host(

@@ -23,13 +23,14 @@ class Option(NamedTuple):
     """Bytes that a model takes in the machine's memory with ``context`` tokens per slot: once it
     is loaded, and in addition as it works. ``layers`` are bytes of what may be on a device instead,
     from the first layer to the output, each with its cache; ``kept`` of the output's are needed
-    here all the same."""
+    here all the same. ``copy``: enough for faster weights than the file's, should they pay."""
 
     context: int
     loaded: int
     work: int
     layers: tuple[int, ...] = ()
     kept: int = 0
+    copy: bool = False
 
     @property
     def total(self) -> int:

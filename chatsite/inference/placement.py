@@ -186,8 +186,10 @@ class Placement:
 
     async def _make(self, spec: ModelSpec) -> ModelRunner | None:
         """A runner with memory of its own, after others have gone for it if need be."""
-        options = spec.options or (Option(spec.context, 0, 0),)
         devices = await self._devices()
+        options = spec.options or (Option(spec.context, 0, 0),)
+        if devices:  # which have kernels of their own for all types of weights
+            options = tuple(option for option in options if not option.copy)
         most, problem = self._most_layers(spec.digest)
         while True:
             budget, available = self._room()
@@ -218,7 +220,9 @@ class Placement:
         if layout.layers:
             log.info("%s: layers on devices: %s", spec.name, layout.offload)
         runner = self._runners[spec.digest] = ModelRunner(
-            dataclasses.replace(spec, context=context),
+            dataclasses.replace(
+                spec, context=context, copy=spec.copy if layout.option.copy else None
+            ),
             self._effects,
             layout,
             wanted=spec.context,

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient, EngineError, EngineGone
 from chatsite.engine.frames import FrameTooLarge
+from chatsite.engine.tuning import Tuning
 from chatsite.errors import ContextOverflow
 from chatsite.inference.asides import Aside, Asides
 from chatsite.inference.effects import Effects
@@ -104,7 +105,9 @@ class ModelRunner:
         """Bytes: as computed until the model is loaded, then as measured, with what it may still
         take as it works. Its cache has what is left over."""
         option = self.layout.option
-        return (self.loaded.rss_bytes if self.loaded else option.loaded) + option.work
+        if self.loaded is None or self.tuner.rough:  # which leaves and comes back
+            return option.total
+        return self.loaded.rss_bytes + option.work
 
     @property
     def expires_in(self) -> float | None:
@@ -273,7 +276,7 @@ class ModelRunner:
             self._asides.lose()
             await client.stop()
 
-    async def _start(self, client: EngineClient, tuning: m.Tuning) -> m.Loaded:
+    async def _start(self, client: EngineClient, tuning: Tuning) -> m.Loaded:
         load = self.spec.load(tuning, self.layout.offload, self.cache_bytes)
         try:
             return await client.start(
@@ -282,6 +285,10 @@ class ModelRunner:
         except EngineError as error:
             if self.layout.layers:
                 raise DeviceFailed(str(error)) from error
+            if self.spec.copy and tuning.weights:
+                # It worked when it was measured: the next life is the file's own.
+                self.spec.copy.remove()
+                self.spec = replace(self.spec, copy=None)
             raise
 
     # Frames.

@@ -11,6 +11,8 @@ from typing import Literal
 from chatsite.engine import autotune
 from chatsite.engine import messages as m
 from chatsite.engine.offload import PROCESSOR, Offload
+from chatsite.engine.requantized import Copy
+from chatsite.engine.tuning import Tuning
 from chatsite.inference.layout import Option
 
 
@@ -19,7 +21,8 @@ class ModelSpec:
     """``slots`` answers at once, each with up to ``context`` tokens. ``options`` say what memory
     that takes, and what less context would where that is left to the host; none if nobody
     knows. ``cache_bytes`` are the most for conversations that lost their slot. ``keep_alive``:
-    seconds that it stays unused, for ever if negative; a ``pinned`` one stays whatever happens."""
+    seconds that it stays unused, for ever if negative; a ``pinned`` one stays whatever happens.
+    ``copy`` is where faster weights may be, None where they are not wanted."""
 
     name: str
     digest: str
@@ -34,12 +37,13 @@ class ModelSpec:
     options: tuple[Option, ...] = ()
     keep_alive: float = -1.0
     pinned: bool = False
+    copy: Copy | None = None
 
-    def load(self, tuning: m.Tuning, offload: Offload, cache_bytes: int) -> m.Load:
+    def load(self, tuning: Tuning, offload: Offload, cache_bytes: int) -> m.Load:
         """The first frame to its engine child."""
         return m.Load(
             name=self.name,
-            path=str(self.path),
+            path=str(self.copy.path if self.copy and tuning.weights else self.path),
             tuning=tuning,
             context=self.context,
             slots=self.slots,
@@ -67,6 +71,7 @@ async def tuning_of(
         store=spec.tuning_file,
         name=spec.name,
         offload=offload,
+        copy=spec.copy,
         step_ms=spec.step_target_ms,
         hurry=hurry,
         on_progress=on_progress,

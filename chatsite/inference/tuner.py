@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from chatsite.engine import messages as m
 from chatsite.engine.autotune import TuneProgress
 from chatsite.engine.offload import Offload
+from chatsite.engine.tuning import Tuning
 from chatsite.inference.spec import ModelSpec, tuning_of
 
 # After so long without a request, the next one is likely not to come while it is measured; where
@@ -32,7 +32,7 @@ class Tuner:
         on_progress: Callable[[TuneProgress], None],
         *,
         patient: bool,
-    ) -> m.Tuning:
+    ) -> Tuning:
         """``patient``: everything is measured, whoever waits. Raises `NoTuningWorks`."""
         self._hurry.clear()
         hurry = None if patient else self._hurry

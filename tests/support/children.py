@@ -15,8 +15,8 @@ from chatsite.engine.messages import (
     Generate,
     Load,
     Step,
-    Tuning,
 )
+from chatsite.engine.tuning import Tuning
 
 PLAIN = Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
 MakeClient = Callable[..., Awaitable[EngineClient]]

@@ -19,10 +19,10 @@ from chatsite.engine.messages import (
     Started,
     Step,
     ToHost,
-    Tuning,
 )
 from chatsite.engine.prompt import PromptBuilder
 from chatsite.engine.template import ChatTemplate
+from chatsite.engine.tuning import Tuning
 from tests.support import families
 
 # Longer than the window of the model that has one.

@@ -9,9 +9,10 @@ import pytest
 
 from chatsite.engine.backend import Chunk, Decoded
 from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.messages import ChatMessage, Load, SamplingParams, Tuning
+from chatsite.engine.messages import ChatMessage, Load, SamplingParams
 from chatsite.engine.prompt import PromptBuilder
 from chatsite.engine.template import ChatTemplate
+from chatsite.engine.tuning import Tuning
 
 GREEDY = SamplingParams(temperature=0)
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from chatsite.engine.backend import ComputeError, Piece
 from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.messages import Load, Tuning
+from chatsite.engine.messages import Load
+from chatsite.engine.tuning import Tuning
 
 FOOD = "A man is eating food."
 BREAD = "A man is eating a piece of bread."

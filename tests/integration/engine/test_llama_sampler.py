@@ -12,8 +12,9 @@ import pytest
 
 from chatsite.engine.backend import BadParameters, Chunk
 from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.messages import Load, SamplingParams, Tuning
+from chatsite.engine.messages import Load, SamplingParams
 from chatsite.engine.schema_grammar import to_gbnf
+from chatsite.engine.tuning import Tuning
 
 PERSON = {
     "type": "object",

@@ -9,7 +9,8 @@ import pytest
 
 from chatsite.engine.backend import ComputeError
 from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.messages import Load, SamplingParams, Tuning
+from chatsite.engine.messages import Load, SamplingParams
+from chatsite.engine.tuning import Tuning
 from tests.support import families
 
 

@@ -24,8 +24,8 @@ from chatsite.engine.messages import (
     SamplingParams,
     Started,
     Step,
-    Tuning,
 )
+from chatsite.engine.tuning import Tuning
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,7 +13,10 @@ import pytest
 from chatsite.dispatch.messages import Job
 from chatsite.dispatch.queue import Lease
 from chatsite.engine import frames
+from chatsite.engine.autotune import Tuned
 from chatsite.engine.messages import ChatMessage, Measure, PromptOptions
+from chatsite.engine.requantized import Copy
+from chatsite.engine.tuning import Tuning
 from chatsite.errors import ModelDoesNotFit, ModelUnavailable
 from chatsite.inference.budget import fits_elsewhere
 from chatsite.inference.layout import Option
@@ -231,3 +234,33 @@ async def test_what_does_not_fit_here_may_fit_another_host(redis) -> None:
     await announce(redis, HostStatus("other", "o", 2, models=(said,), memory=memory))
     assert not await fits_elsewhere(redis, "here", "a", error)
     assert await fits_elsewhere(redis, "here", "b", error)
+
+
+async def test_faster_weights_have_what_memory_there_is_and_no_more(site: Site, tmp_path) -> None:
+    both = (Option(4096, 2 * SIZE, 0, copy=True), Option(4096, SIZE, 0))
+    site.change("a", options=both, copy=Copy(tmp_path, "a"))
+    a = await site.placement.runner_for("a")
+    assert a
+    assert a.layout.option.copy
+    assert a.spec.copy
+    await site.placement.unload(a.spec.digest)
+    site.room = (SIZE, 100 * SIZE)
+    a = await site.placement.runner_for("a")
+    assert a
+    assert not a.layout.option.copy
+    assert a.spec.copy is None
+
+
+async def test_a_copy_that_does_not_load_gives_way_to_its_file(site: Site, tmp_path, monkeypatch):
+    async def copied(*args: object, **kwargs: object) -> Tuned:
+        return Tuned(Tuning(False, False, 1, weights="Q8_0"), complete=True)
+
+    monkeypatch.setattr("chatsite.inference.tuner.tuning_of", copied)
+    copy = Copy(tmp_path, "a")
+    copy.path.write_text("scripted\n@load-fail\n")
+    site.change("a", options=(Option(4096, SIZE, 0, copy=True),), copy=copy)
+    runner = await site.load("a")
+    assert runner
+    assert runner.loaded
+    assert runner.spec.copy is None
+    assert not copy.exists

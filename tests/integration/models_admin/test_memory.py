@@ -6,6 +6,7 @@ import pytest
 
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient
+from chatsite.engine.tuning import Tuning
 from models_admin.gguf import read_header
 from models_admin.memory import needed, shape_of
 
@@ -18,7 +19,7 @@ async def test_a_child_takes_what_was_computed(starter_model, context, slots, fl
         shape = shape_of(read_header(file, starter_model.stat().st_size))
     need = needed(shape, context, slots, flash_attention=flash)
     client = EngineClient("memory")
-    tuning = m.Tuning(use_extra_bufts=False, flash_attention=flash, threads=1)
+    tuning = Tuning(use_extra_bufts=False, flash_attention=flash, threads=1)
     load = m.Load("memory", str(starter_model), tuning, context, slots, step_target_ms=1000)
     try:
         loaded = await client.start(load)

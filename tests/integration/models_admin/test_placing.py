@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chatsite.engine import requantized
 from chatsite.inference.status import HostMemory, HostStatus
-from models_admin import placing, store, versions
+from models_admin import placing, quantize, store, versions
 from models_admin.models import ModelName
 from models_admin.placing import Wish
 from tests.support.gguf import write
@@ -42,6 +43,19 @@ def test_less_context_is_offered_unless_it_is_fixed(tiny):
     assert found[0].loaded - found[1].loaded == 2 * 4096 * 4 * 512
     (only,) = placing.options(tiny.version, 4096, 2, flash_attention=False, fixed=True)
     assert only == found[1]
+
+
+def test_a_copy_with_faster_weights_is_offered_first(tiny, starter_model):
+    assert placing.copy_bytes(tiny.version) == 0  # 32-bit floats stay as they are
+    version = store.import_file(starter_model, "starter").version
+    copied, *files = placing.options(version, 512, 2, flash_attention=False, fixed=True, copy=True)
+    assert tuple(files) == placing.options(version, 512, 2, flash_attention=False, fixed=True)
+    assert (copied.copy, files[0].copy) == (True, False)
+    size = placing.copy_bytes(version)
+    assert size - version.size == copied.loaded - files[0].loaded
+    # Never less than llama.cpp makes of it.
+    made = quantize.estimate(version.path, requantized.KIND).after
+    assert made <= size <= made * 1.05
 
 
 def test_a_file_that_is_not_there_counts_as_large_as_it_is(tiny):

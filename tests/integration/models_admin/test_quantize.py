@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient
+from chatsite.engine.tuning import Tuning
 from chatsite.management import job_actions
 from models_admin import disk, gguf, quantize, store, versions
 from models_admin.memory import needed, shape_of
@@ -40,7 +41,7 @@ def starter(starter_model, data_dir) -> ModelName:
 
 async def chat(path: Path) -> tuple[str, m.Loaded]:
     client = EngineClient("quantized")
-    tuning = m.Tuning(use_extra_bufts=False, flash_attention=False, threads=2)
+    tuning = Tuning(use_extra_bufts=False, flash_attention=False, threads=2)
     load = m.Load("quantized", str(path), tuning, context=1024, slots=1, step_target_ms=1000)
     said = []
     question = m.ChatMessage("user", "What is the capital of France? Answer in one sentence.")

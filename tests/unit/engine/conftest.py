@@ -19,11 +19,11 @@ from chatsite.engine.messages import (
     Started,
     Step,
     ToHost,
-    Tuning,
 )
 from chatsite.engine.prompt import PromptBuilder
 from chatsite.engine.scripted_backend import ScriptedBackend
 from chatsite.engine.template import ChatTemplate
+from chatsite.engine.tuning import Tuning
 
 
 class FaultyBackend(ScriptedBackend):

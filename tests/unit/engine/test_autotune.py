@@ -12,9 +12,9 @@ import pytest
 
 from chatsite.engine import autotune, tuning_store
 from chatsite.engine.autotune import NoTuningWorks, TuneProgress
-from chatsite.engine.messages import Tuning
 from chatsite.engine.offload import Offload
 from chatsite.engine.probe import Measured
+from chatsite.engine.tuning import Tuning
 from chatsite.engine.tuning_store import Tried
 
 PLAIN, EXTRA, FLASH, BOTH = (False, False), (True, False), (False, True), (True, True)

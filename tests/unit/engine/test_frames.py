@@ -24,9 +24,9 @@ from chatsite.engine.messages import (
     Shutdown,
     Started,
     Step,
-    Tuning,
     Usage,
 )
+from chatsite.engine.tuning import Tuning
 
 TO_CHILD = [
     Load("m", "/m.gguf", Tuning(False, True, 2), 2048, 8, 200.0),
