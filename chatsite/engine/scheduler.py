@@ -24,6 +24,11 @@ from chatsite.engine.messages import BACKGROUND
 
 # Smaller chunks cost more than a tenth of the prefill speed. The least that a step prefills.
 MIN_CHUNK = 16
+# While nobody decodes no stream has a gap, so a prompt that takes several steps may have so many
+# budgets in each, and this many tokens at least: larger chunks are faster, on a slow machine by
+# a third.
+_ALONE = 2
+_ALONE_CHUNK = 32
 # Budgets by which the last share of a prompt may be too large, where that saves a step.
 _STRETCH = 0.15
 
@@ -120,7 +125,8 @@ class Scheduler:
         parts = [Part(work.id, work.slot, work.pending, work.pending) for work in decoding]
         rows = sum(part.count for part in parts)
         budget = self._prefill_budget(speed, len(decoding), rows)
-        parts += self._prefill(budget, self._max_rows - rows)
+        most = budget if decoding else max(_ALONE * budget, _ALONE_CHUNK)
+        parts += self._prefill(budget, most, self._max_rows - rows)
         return tuple(sorted(parts, key=lambda part: part.slot))
 
     def computed(self, parts: Collection[Part]) -> None:
@@ -161,15 +167,16 @@ class Scheduler:
         spare_ms -= (rows - sequences) / speed.prefill_tokens_per_ms
         return max(int(spare_ms * speed.prefill_tokens_per_ms), MIN_CHUNK)
 
-    def _prefill(self, budget: int, rows: int) -> list[Part]:
-        """A prompt that takes more than one step gets equal shares of as few as possible, and
-        has them for itself: its first token comes at the end of a step, and each further part
-        of one costs llama.cpp another pass over the weights."""
+    def _prefill(self, budget: int, most: int, rows: int) -> list[Part]:
+        """A prompt that takes more than one step gets equal shares of as few as possible, of up
+        to ``most`` tokens, and has them for itself: its first token comes at the end of a step,
+        and each further part of one costs llama.cpp another pass over the weights."""
         parts: list[Part] = []
         for work in self._prefill_order():
             if min(budget, rows) < (min(work.pending, MIN_CHUNK) if parts else 1):
                 break
-            steps = max(1, ceil(work.pending / budget - _STRETCH))
+            size = budget if parts or work.pending <= budget else most
+            steps = max(1, ceil(work.pending / size - _STRETCH))
             count = min(ceil(work.pending / steps), rows)
             ends = count == work.pending
             parts.append(Part(work.id, work.slot, count, int(ends)))

@@ -72,19 +72,32 @@ def test_a_step_never_has_more_rows_than_a_batch_takes():
 
 
 def test_only_the_chunk_that_ends_a_prompt_has_an_output():
-    scheduler = make(target=100, a=150)
+    scheduler = make(target=100, a=300)
     first = scheduler.plan(Fixed())
-    assert first == (Part("a", 0, 75, 0),)
+    assert first == (Part("a", 0, 150, 0),)
     scheduler.computed(first)
-    assert scheduler.plan(Fixed()) == (Part("a", 0, 75, 1),)
+    assert scheduler.plan(Fixed()) == (Part("a", 0, 150, 1),)
 
 
 def test_a_prompt_ends_with_a_step_that_it_need_not_share():
     """In as few steps as it takes, all of one size."""
-    scheduler = make(target=100, a=210, b=400)
+    scheduler = make(target=100, first=1)
+    run(scheduler, Fixed())
+    for slot, (id, tokens) in enumerate({"a": 210, "b": 400}.items(), 1):
+        scheduler.enqueue(id)
+        scheduler.start(id, slot, tokens)
     steps = [run(scheduler, Fixed(each=0)) for _ in range(3)]
-    assert steps[:2] == [{"a": 105}, {"a": 105}]
-    assert set(steps[2]) == {"a", "b"}
+    assert steps[:2] == [{"first": 1, "a": 105}] * 2
+    assert set(steps[2]) == {"first", "a", "b"}
+
+
+def test_while_nobody_decodes_a_long_prompt_has_larger_steps():
+    scheduler = make(target=100, long=800, short=10)
+    assert run(scheduler, Fixed(each=0)) == {"short": 10, "long": 89}
+    scheduler.remove("short")
+    assert run(scheduler, Fixed(each=0)) == {"long": 178}
+    slow = make(target=100, long=320)
+    assert run(slow, Fixed(prefill_tokens_per_ms=0.1)) == {"long": 32}
 
 
 def test_the_shortest_remaining_prompt_goes_first_and_leaves_its_rest_to_the_next():
@@ -155,7 +168,7 @@ def test_a_sequence_that_lost_its_memory_prefills_again():
     scheduler = make(a=1)
     run(scheduler, Fixed())
     scheduler.restart("a", 400)
-    assert counts(scheduler.plan(Fixed(each=0))) == {"a": 100}
+    assert counts(scheduler.plan(Fixed(each=0))) == {"a": 200}
     scheduler.restart("a", 1)
     assert scheduler.plan(Fixed()) == (Part("a", 0, 1, 1),)
 
