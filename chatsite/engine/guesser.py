@@ -41,12 +41,17 @@ class Guesser:
         candidates = [
             sequences[id].guess(self._vocabulary, self._context) for id in decoding if free
         ]
-        costs = self._speed.costs(len(decoding))
-        rows = min(self._rows - len(decoding), costs.rows_within(self._target_ms))
-        chosen = choose(candidates, len(decoding), costs, rows)
+        chosen = choose(
+            candidates,
+            len(decoding),
+            self._speed,
+            rows=self._rows - len(decoding),
+            target_ms=self._target_ms,
+        )
         for id in decoding:
             sequence = sequences[id]
             length = 0 if sequence.faults else chosen.get(id, 0)
+            sequence.hunch = sequence.draft[0] if sequence.draft and not length else None
             del sequence.draft[length:]
             self._scheduler.draft(id, length)
 
@@ -54,7 +59,10 @@ class Guesser:
         """After a step: counts what was right, and cuts the rest."""
         for one in sampled:
             sequence, right = one.sequence, len(one.tokens) - 1
-            sequence.acceptance.record(one.drafted, right)
+            if one.drafted:
+                sequence.acceptance.record(one.drafted, right)
+            elif sequence.hunch is not None:
+                sequence.acceptance.record(1, int(one.tokens[0] == sequence.hunch))
             sequence.drafted += one.drafted
             sequence.accepted += right
             sequence.draft = []

@@ -18,7 +18,8 @@ class Sequence:
     """``tokens``: prompt, prefix, and all that was sampled; the slot's KV memory lags behind.
     ``completion`` counts the answer's tokens, those of an earlier attempt included. ``faults``
     counts failed steps in a row. ``draft`` is guessed to follow and is decoded with the next
-    step. Times are the engine clock's, in seconds."""
+    step; ``hunch`` is a guess that is not worth that, but tells how good guesses are. Times are
+    the engine clock's, in seconds."""
 
     prompt: Prompt
     tokens: list[int] = field(init=False)
@@ -29,6 +30,7 @@ class Sequence:
     cached: int = 0
     faults: int = 0
     draft: list[int] = field(default_factory=list)
+    hunch: int | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
     drafted: int = 0
     accepted: int = 0
@@ -66,14 +68,14 @@ class Sequence:
         soon as it is due; and how likely it is right. Nothing with a seed: how rows are put
         together shows in the last digits, and the same seed must give the same answer."""
         if self.prompt.params.seed is not None:
-            return Candidate(self.id, 0, 0.0)
+            return Candidate(self.id, ())
         limit = self.prompt.params.max_tokens
         room = context - len(self.tokens) - 1
         if limit is not None:
             room = min(room, limit - self.completion - 1)
         guessed = self._lookup.draft(self.tokens, min(room, MOST)) if room > 0 else []
         self.draft = list(takewhile(lambda token: token not in vocabulary.ends, guessed))
-        return Candidate(self.id, len(self.draft), self.acceptance.probability)
+        return Candidate(self.id, self.acceptance.odds(len(self.draft)))
 
     def take(
         self, token: int, vocabulary: Vocabulary, context: int

@@ -6,8 +6,9 @@ decodes the guess beside the last token costs a fraction of a step for each; the
 draws from every row in turn for as long as it agrees with the guess, so the answer is exactly
 what it would have been without.
 
-Whether that pays is measured: `Acceptance` counts how often a sequence's guesses were right,
-`choose` weighs it against what rows cost on this machine, and guesses nothing where it does not.
+Whether that pays is measured: `Acceptance` counts how often a sequence's guesses were right, or
+would have been, `choose` weighs it against what rows cost on this machine, and guesses nothing
+where it does not.
 
 Pure: no clock, no model.
 """
@@ -16,16 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 # Tokens that must have been there before, in a row.
 _MATCH: Final = 3
 MOST: Final = 16
 _MARGIN: Final = 0.25
-# Before anything was counted, as many guesses and right ones: three tokens in a row that were
-# there before are followed by the same fourth more often than not.
+# Before anything was counted, as many guesses of which that share was right: three tokens in a
+# row that were there before are followed by the same fourth more often than not.
 _PRIOR: Final = 2.0
-_PRIOR_RIGHT: Final = 1.6
+_PRIOR_RIGHT: Final = 0.8
+_FADE: Final = 0.92
 _LENGTHS: Final = (1, 2, 3, 4, 6, 8, 12, MOST)
 
 
@@ -63,74 +65,104 @@ class Lookup:
 
 
 class Acceptance:
-    """How likely the next guessed token of a sequence is right, from those before; what is
-    long ago counts less, so that a sequence is tried again now and then."""
+    """How likely the next guessed tokens of a sequence are right, from those before, which were
+    checked or only compared with what came; the last dozen count most.
+
+    It depends on how many in a row were right: a text that fills in a form is wrong in the same
+    places again and again, one that copies hardly anywhere."""
 
     def __init__(self) -> None:
-        self._right = self._wrong = 0.0
+        self._all = _Share()
+        self._after = [_Share() for _ in range(MOST + 1)]  # by how many were right in a row
+        self._run = 0
 
-    @property
-    def probability(self) -> float:
-        return (self._right + _PRIOR_RIGHT) / (self._right + self._wrong + _PRIOR)
+    def odds(self, length: int) -> list[float]:
+        """That the next guess is right, the next two are, and so on."""
+        found, odds = [], 1.0
+        for run in range(self._run, self._run + length):
+            odds *= self._after[min(run, MOST)].of(self._all.of(_PRIOR_RIGHT))
+            found.append(odds)
+        return found
 
     def record(self, drafted: int, accepted: int) -> None:
-        fade = 0.8 if drafted else 0.985
-        self._right = self._right * fade + accepted
-        self._wrong = self._wrong * fade + (accepted < drafted)
+        for right in [True] * accepted + [False] * (accepted < drafted):
+            self._all.add(right)
+            self._after[min(self._run, MOST)].add(right)
+            self._run = self._run + 1 if right else 0
+
+
+@dataclass(slots=True)
+class _Share:
+    """Of right ones, as in `Acceptance`."""
+
+    right: float = 0.0
+    wrong: float = 0.0
+
+    def of(self, prior: float) -> float:
+        return (self.right + _PRIOR * prior) / (self.right + self.wrong + _PRIOR)
+
+    def add(self, right: bool) -> None:
+        self.right = self.right * _FADE + right
+        self.wrong = self.wrong * _FADE + (not right)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A decoding sequence with ``length`` guessed tokens, each right with ``probability``."""
+    """A decoding sequence with guessed tokens; ``odds`` are that the first of them is right, the
+    first two are, and so on."""
 
     id: str
-    length: int
-    probability: float
+    odds: Sequence[float]
+
+    @property
+    def length(self) -> int:
+        return len(self.odds)
 
     def expected(self, length: int) -> float:
         """Tokens gained by checking ``length`` of them."""
-        p = min(self.probability, 0.999)
-        return p * (1 - p**length) / (1 - p)
+        return sum(self.odds[:length])
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Milliseconds: a step that decodes one token of each sequence, one more row in it, and a
-    second pass over the weights, which sequences with and without guesses need together."""
-
-    step_ms: float
-    row_ms: float
-    pass_ms: float
-
-    def rows_within(self, target_ms: float) -> int:
-        """Guessed rows that keep a step under the target, since whoever asks meanwhile waits for
-        its end; or under twice the plain step, where a slow model needs most of the target."""
-        limit = max(target_ms, 2 * self.step_ms)
-        return int((limit - self.step_ms - self.pass_ms) / self.row_ms)
+class Costs(Protocol):
+    def rows_ms(self, rows: int) -> float:
+        """Milliseconds that one pass over so many rows takes, with an output each."""
+        ...
 
 
 def choose(
-    candidates: Collection[Candidate], decoding: int, costs: Costs, rows: int
+    candidates: Collection[Candidate],
+    decoding: int,
+    costs: Costs,
+    *,
+    rows: int,
+    target_ms: float,
 ) -> dict[str, int]:
     """How many guessed tokens of which sequences the next step checks: one number for all who
-    take part, since llama.cpp computes together only what has equal lengths. ``decoding``
-    sequences are in the step, ``rows`` is how many more rows it takes. Empty when none pays."""
+    take part, since llama.cpp computes together only what has equal lengths; guesses of some of
+    the ``decoding`` sequences are a second pass. ``rows`` is how many more rows the step takes.
+
+    Guesses keep a step under the target, since whoever asks meanwhile waits for its end; or under
+    twice the plain step, where a slow model needs most of the target. Empty when none pays."""
+    step_ms = costs.rows_ms(decoding)
+    token_ms = step_ms / max(1, decoding)
+    limit_ms = max(target_ms, 2 * step_ms)
     best: dict[str, int] = {}
     most = 0.0
-    token_ms = costs.step_ms / max(1, decoding)
     for length in _LENGTHS:
-        worth = {
-            one.id: one.expected(length) * token_ms - length * costs.row_ms
-            for one in candidates
-            if one.length >= length
-        }
-        chosen = [id for id, gain in worth.items() if gain > 0]
-        if not chosen or len(chosen) * length > rows:
-            continue
-        pass_ms = costs.pass_ms if len(chosen) < decoding else 0.0
-        gain = sum(worth[id] for id in chosen) - pass_ms
-        # It must pay for being wrong about what it costs, too.
-        least = _MARGIN * (len(chosen) * length * costs.row_ms + pass_ms)
-        if gain > max(most, least):
-            best, most = dict.fromkeys(chosen, length), gain
+        able = [one for one in candidates if one.length >= length]
+        able.sort(key=lambda one: -one.expected(length))
+        gained_ms = 0.0
+        for count, one in enumerate(able, 1):
+            drafted = count * length
+            gained_ms += one.expected(length) * token_ms
+            if count < decoding:
+                cost_ms = costs.rows_ms(drafted)
+            else:
+                cost_ms = costs.rows_ms(decoding + drafted) - step_ms
+            if drafted > rows or step_ms + cost_ms > limit_ms:
+                break
+            # It must pay for being wrong about what it costs, too.
+            gain = gained_ms - cost_ms
+            if gain > max(most, _MARGIN * cost_ms):
+                best, most = {chosen.id: length for chosen in able[:count]}, gain
     return best

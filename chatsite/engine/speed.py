@@ -1,42 +1,51 @@
-"""What a step costs, learnt from the steps: the scheduler's `Speed`."""
+"""What steps cost, learnt from the steps: the scheduler's `Speed`, and `speculation.Costs`."""
 
 from __future__ import annotations
 
-from chatsite.engine.speculation import Costs
-
 # Weight of the newest step. Speed falls with the depth of the context, so old steps fade soon.
 _WEIGHT = 0.2
-_FADE = 0.02
 # Before anything was measured: slow enough to keep the first chunks small.
 _FIRST_TOKENS_PER_MS = 0.1
+# A number of rows that was not computed for so many steps is forgotten: one dear measurement must
+# not end all guessing.
+_REMEMBERED_STEPS = 1000
 
 
 class SpeedMeter:
+    """Milliseconds by rows that one pass computes, with an output each: few of them cost nearly a
+    pass each, until the library's kernels take many at once, and where that is differs by weights
+    and machine. So it is a curve through what was measured."""
+
     def __init__(self) -> None:
-        self._decode: dict[int, float] = {}  # sequences -> milliseconds
+        self._rows: dict[int, float] = {}
+        self._seen: dict[int, int] = {}  # by rows, the step that computed them last
+        self._steps = 0
         self._prefill_tokens_per_ms: float | None = None
-        self._row_ms: float | None = None  # one guessed token more in a step
 
     def decode_ms(self, sequences: int) -> float:
-        """Cost of a step that decodes ``sequences``; of the next known number if it never did."""
-        if not sequences or not self._decode:
+        """Cost of a step that decodes ``sequences`` and does nothing else."""
+        return self.rows_ms(sequences)
+
+    def rows_ms(self, rows: int) -> float:
+        """0 before anything was measured."""
+        if not rows or not self._rows:
             return 0.0
-        if sequences in self._decode:
-            return self._decode[sequences]
-        return self._decode[min(self._decode, key=lambda known: abs(known - sequences))]
+        below = max((known for known in self._rows if known <= rows), default=None)
+        above = min((known for known in self._rows if known >= rows), default=None)
+        if above is None:
+            most = max(self._rows)
+            return self._rows[most] + (rows - most) / self.prefill_tokens_per_ms
+        # No more than what a larger step took: some are slow for reasons of their own.
+        bound = min(ms for known, ms in self._rows.items() if known >= rows)
+        if below is None:
+            return bound
+        share = (rows - below) / max(above - below, 1)
+        between = self._rows[below] + share * (self._rows[above] - self._rows[below])
+        return min(between, bound)
 
     @property
     def prefill_tokens_per_ms(self) -> float:
         return self._prefill_tokens_per_ms or _FIRST_TOKENS_PER_MS
-
-    @property
-    def row_ms(self) -> float:
-        return self._row_ms or 1 / self.prefill_tokens_per_ms
-
-    def costs(self, sequences: int) -> Costs:
-        """A second pass costs what a step of one sequence does beyond its row."""
-        pass_ms = max(0.0, self.decode_ms(1) - self.row_ms)
-        return Costs(self.decode_ms(sequences), self.row_ms, pass_ms)
 
     def record(
         self,
@@ -49,19 +58,26 @@ class SpeedMeter:
     ) -> None:
         """One computed step with ``drafted`` guessed tokens. In a mixed step the shares of what
         is known are taken as known."""
-        known = self.decode_ms(sequences)
-        # Clocks tick; at least a tenth of the step is the share that is learnt.
-        least = max(elapsed_ms / 10, 1e-3)
+        self._steps += 1
         if prefilled:
-            rate = prefilled / max(elapsed_ms - known - drafted * self.row_ms, least)
+            known = self.rows_ms(sequences) + drafted / self.prefill_tokens_per_ms
+            rate = prefilled / max(elapsed_ms - known, _least(elapsed_ms))
             old = self._prefill_tokens_per_ms or rate
             self._prefill_tokens_per_ms = old + _WEIGHT * (rate - old)
-        elif drafted:
-            extra = elapsed_ms - known - (passes - 1) * self.costs(sequences).pass_ms
-            row = max(extra, least) / drafted
-            self._row_ms = self.row_ms + _WEIGHT * (row - self.row_ms)
-        else:
-            # One dear measurement must not end all guessing: it fades while nobody guesses.
-            self._row_ms = self.row_ms + _FADE * (1 / self.prefill_tokens_per_ms - self.row_ms)
-            old = self._decode.get(sequences, elapsed_ms)
-            self._decode[sequences] = old + _WEIGHT * (elapsed_ms - old)
+        elif passes == 1:
+            self._learn(sequences + drafted, elapsed_ms)
+        elif passes == 2:  # the second one computes the guesses
+            self._learn(drafted, max(elapsed_ms - self.rows_ms(sequences), _least(elapsed_ms)))
+
+    def _learn(self, rows: int, elapsed_ms: float) -> None:
+        old = self._rows.get(rows, elapsed_ms)
+        self._rows[rows] = old + _WEIGHT * (elapsed_ms - old)
+        self._seen[rows] = self._steps
+        for known, seen in tuple(self._seen.items()):
+            if self._steps - seen > _REMEMBERED_STEPS:
+                del self._rows[known], self._seen[known]
+
+
+def _least(elapsed_ms: float) -> float:
+    """Clocks tick; at least a tenth of the step is the share that is learnt."""
+    return max(elapsed_ms / 10, 1e-3)

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from chatsite.engine.backend import Backend, Chunk, ComputeError, Decoded, Piece
 from chatsite.engine.speed import SpeedMeter
 
+# What guesses cost is learnt from steps of so many rows, unless the model is slow.
+_ROWS = (1, 2, 5, 17)
+_LONG_MS = 100.0
+
 
 def warm_up(backend: Backend, speed: SpeedMeter, clock: Callable[[], float]) -> None:
     """Computes a little, so that the first request finds weights in memory and speeds known, and
@@ -19,12 +23,22 @@ def warm_up(backend: Backend, speed: SpeedMeter, clock: Callable[[], float]) -> 
         except ComputeError as error:
             raise RuntimeError(f"the first computation failed: {error}") from error
         return
-    for start, count, sequences in ((0, tokens, 0), (tokens, tokens, 0), (tokens * 2, 1, 1)):
+
+    def compute(start: int, count: int, outputs: int) -> float:
         began = clock()
-        chunk = Chunk(0, start, sample[:count], 1)
-        if (outcome := backend.decode([chunk])) is not Decoded.OK:
+        if (
+            outcome := backend.decode([Chunk(0, start, sample[:count], outputs)])
+        ) is not Decoded.OK:
             raise RuntimeError(f"the first computation failed: {outcome.value}")
-        if start:
-            prefilled = 0 if sequences else len(chunk.tokens)
-            speed.record(sequences, prefilled, (clock() - began) * 1e3)
+        return (clock() - began) * 1e3
+
+    compute(0, tokens, 1)
+    speed.record(0, tokens, compute(tokens, tokens, 1))
+    start = 2 * tokens
+    for rows in _ROWS:
+        elapsed_ms = compute(start, rows, rows)
+        speed.record(1, 0, elapsed_ms, drafted=rows - 1)
+        start += rows
+        if elapsed_ms > _LONG_MS or start + rows > 3 * tokens:
+            break
     backend.memory.clear(0)

@@ -6,7 +6,6 @@ import pytest
 
 from chatsite.engine.messages import BACKGROUND
 from chatsite.engine.scheduler import MIN_CHUNK, Part, Scheduler
-from chatsite.engine.speed import SpeedMeter
 
 
 @dataclass
@@ -192,36 +191,3 @@ def test_background_work_is_last_however_long_it_waits():
         scheduler.computed(scheduler.plan(Fixed(each=0)))
         scheduler.remove(f"chat{slot}")
     assert counts(scheduler.plan(Fixed(each=0))) == {"title": 10}
-
-
-class TestSpeedMeter:
-    def test_an_unknown_number_of_sequences_costs_what_the_nearest_known_does(self):
-        meter = SpeedMeter()
-        assert meter.decode_ms(3) == 0
-        meter.record(1, 0, 10.0)
-        meter.record(8, 0, 60.0)
-        assert meter.decode_ms(0) == 0
-        assert meter.decode_ms(2) == 10
-        assert meter.decode_ms(7) == 60
-
-    def test_a_mixed_step_teaches_the_prefill_speed(self):
-        meter = SpeedMeter()
-        meter.record(4, 0, 40.0)
-        meter.record(4, 120, 100.0)
-        assert meter.prefill_tokens_per_ms == pytest.approx(2.0)
-
-    def test_new_measurements_move_the_old_ones(self):
-        meter = SpeedMeter()
-        for _ in range(50):
-            meter.record(0, 100, 100.0)
-        for _ in range(50):
-            meter.record(0, 100, 200.0)
-            meter.record(1, 0, 30.0)
-        assert meter.prefill_tokens_per_ms == pytest.approx(0.5, rel=0.01)
-        assert meter.decode_ms(1) == pytest.approx(30)
-
-    def test_a_step_faster_than_its_decode_is_no_division_by_zero(self):
-        meter = SpeedMeter()
-        meter.record(1, 0, 50.0)
-        meter.record(1, 10, 0.0)
-        assert meter.prefill_tokens_per_ms > 0

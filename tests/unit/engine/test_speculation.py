@@ -1,11 +1,40 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from chatsite.engine.messages import SamplingParams
-from chatsite.engine.speculation import MOST, Acceptance, Candidate, Costs, Lookup, choose
+from chatsite.engine.speculation import MOST, Acceptance, Candidate, Lookup, choose
 
-CHEAP = Costs(step_ms=10, row_ms=1, pass_ms=0)
+
+@dataclass(frozen=True)
+class Line:
+    """A pass costs ``first`` ms for one row, and ``more`` for each further one."""
+
+    first: float
+    more: float
+
+    def rows_ms(self, rows: int) -> float:
+        return self.first + (rows - 1) * self.more
+
+
+CHEAP = Line(first=10, more=1)
+
+
+def guess(id: str, length: int, probability: float) -> Candidate:
+    return Candidate(id, [probability**n for n in range(1, length + 1)])
+
+
+def chosen(
+    candidates: list[Candidate],
+    decoding: int,
+    costs: Line = CHEAP,
+    *,
+    rows: int = 100,
+    target_ms: float = 200,
+) -> dict[str, int]:
+    return choose(candidates, decoding, costs, rows=rows, target_ms=target_ms)
 
 
 class TestLookup:
@@ -44,42 +73,63 @@ class TestAcceptance:
         for _ in range(10):
             good.record(8, 8)
             bad.record(8, 0)
-        assert bad.probability < 0.25
-        assert good.probability > 0.9
+        assert bad.odds(1)[0] < 0.25
+        assert good.odds(8)[7] > 0.8
 
-    def test_a_sequence_is_tried_again_in_time(self):
+    def test_the_last_ones_count_most(self):
         acceptance = Acceptance()
         for _ in range(10):
             acceptance.record(8, 0)
-        for _ in range(300):
-            acceptance.record(0, 0)
-        assert acceptance.probability > 0.5
+        for _ in range(40):
+            acceptance.record(1, 1)
+        assert acceptance.odds(1)[0] > 0.7
+
+    def test_a_form_is_wrong_in_the_same_places(self):
+        """Three words of each line are the same, the fourth is not."""
+        acceptance = Acceptance()
+        for _ in range(10):
+            acceptance.record(8, 3)
+        one, two, three, four = acceptance.odds(4)
+        assert one > two > three > 0.7
+        assert four < 0.2
 
 
 class TestChoose:
     def test_cheap_rows_and_likely_guesses_are_taken(self):
-        assert choose([Candidate("a", MOST, 0.95)], 1, CHEAP, 100) == {"a": MOST}
+        assert chosen([guess("a", MOST, 0.95)], 1) == {"a": MOST}
 
     def test_dear_rows_are_not(self):
-        costs = Costs(step_ms=10, row_ms=10, pass_ms=0)
-        assert choose([Candidate("a", MOST, 0.95)], 1, costs, 100) == {}
+        assert chosen([guess("a", MOST, 0.95)], 1, Line(10, 10)) == {}
 
     def test_unlikely_guesses_are_not(self):
-        assert choose([Candidate("a", MOST, 0.05)], 1, CHEAP, 100) == {}
+        assert chosen([guess("a", MOST, 0.05)], 1) == {}
 
     def test_all_who_take_part_have_the_same_length(self):
-        found = choose([Candidate("a", 16, 0.9), Candidate("b", 5, 0.9)], 2, CHEAP, 100)
+        found = chosen([guess("a", 16, 0.9), guess("b", 5, 0.9)], 2)
         assert len(set(found.values())) == 1
 
     def test_a_second_pass_counts_against_those_who_guess(self):
         """Eight decode and one could guess: the weights would be read twice."""
-        one = [Candidate("a", 16, 0.9)]
-        assert choose(one, 8, Costs(80, 1, 0), 100)
-        assert choose(one, 8, Costs(80, 1, 60), 100) == {}
+        one = [guess("a", 16, 0.9)]
+        assert chosen(one, 1)
+        assert chosen(one, 8) == {}
+
+    def test_an_unlikely_one_takes_part_where_it_saves_the_second_pass(self):
+        likely, unlikely = guess("a", 2, 0.95), guess("b", 2, 0.5)
+        assert chosen([unlikely, likely], 2, Line(40, 3)).keys() == {"a", "b"}
+        assert chosen([unlikely, likely], 3, Line(10, 3)).keys() <= {"a"}
 
     def test_the_rows_that_are_left_bound_it(self):
-        found = choose([Candidate(id, 16, 0.99) for id in "abcd"], 4, CHEAP, 9)
+        found = chosen([guess(id, 16, 0.99) for id in "abcd"], 4, rows=9)
         assert sum(found.values()) <= 9
+
+    def test_guesses_keep_a_step_under_the_target(self):
+        found = chosen([guess("a", 16, 0.99)], 1, Line(50, 10), target_ms=100)
+        assert found == {"a": 4}
+
+    def test_a_slow_model_may_take_twice_its_plain_step(self):
+        found = chosen([guess("a", 16, 0.99)], 1, Line(300, 60), target_ms=200)
+        assert found == {"a": 4}
 
 
 class TestInTheEngine:
@@ -111,6 +161,19 @@ class TestInTheEngine:
         usage = harness.ends("g")[0].usage
         assert usage.drafted > usage.accepted == 0
 
+    def test_guesses_that_do_not_pay_still_tell_when_they_would(self, harness):
+        """What rows cost, the harness' clock does not know: nothing is guessed until it is told."""
+        harness.engine._speed._learn(1, 10.0)
+        for rows in range(2, 18):
+            harness.engine._speed._learn(rows, 1000.0)
+        text = " ".join(f"x{n % 6}" for n in range(120))
+        harness.ask("g", f"@say {text}")
+        for _ in range(60):
+            harness.engine.step()
+        (sequence,) = harness.engine._sequences.values()
+        assert sequence.drafted == 0
+        assert sequence.acceptance.odds(1)[0] > 0.9
+
     def test_memory_that_can_not_be_cut_is_not_guessed_into(self, make_harness):
         harness = make_harness(directives="@forgetful")
         text = " ".join(f"x{n % 6}" for n in range(60))
@@ -134,11 +197,3 @@ def test_nobody_waits_for_the_head_of_another_person(harness):
         harness.ask(id, f"{head} {id} @tokens 3", owner=id)
     harness.finish()
     assert [harness.started(id).cached_tokens for id in "abc"] == [0, 0, 0]
-
-
-def test_guesses_keep_a_step_under_the_target():
-    assert Costs(step_ms=50, row_ms=5, pass_ms=10).rows_within(200) == 28
-
-
-def test_a_slow_model_may_take_twice_its_plain_step():
-    assert Costs(step_ms=300, row_ms=50, pass_ms=100).rows_within(200) == 4
