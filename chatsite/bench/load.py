@@ -78,10 +78,12 @@ def questions(shape: Shape, user: int, seed: int) -> list[str]:
 
 
 def _edit(chooser: random.Random, lines: int) -> str:
-    text = [f"{number}. {words(chooser, 6)}" for number in range(1, lines + 1)]
-    word = text[lines // 2].split()[-1]
-    task = f"Repeat this list line by line, but write {word.upper()} where line {lines // 2 + 1}"
-    return "\n".join([f"{task} says {word}.", "", *text])
+    text = []
+    for _ in range(lines):
+        one, two, three, four = words(chooser, 4).split()
+        text.append(f"The {one} of the {two} has a {three} for every {four}.")
+    task = f"Repeat this text line by line, but write {four.upper()} where the last line"
+    return "\n".join([f"{task} says {four}.", "", *text])
 
 
 # Asks one question in a user's conversation; notes times and tokens in the record.
