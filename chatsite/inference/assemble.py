@@ -32,6 +32,8 @@ ENV = settings.ENV
 # its file: of a large model, one answer is as slow as its weights come from memory.
 _MOST_COPIED = 8 << 30
 _COPY_SHARE = 8
+# Memory in which it is made.
+_TO_MAKE = 3 << 29
 
 
 @sync_to_async
@@ -76,7 +78,7 @@ def _copy(version: ModelVersion, known: tuning_store.Entry | None) -> Copy | Non
     """Where a copy with faster weights may be; None where it would take too much, or was
     measured and does not pay."""
     size = placing.copy_bytes(version)
-    room, _available = Budget(ENV.memory_mb << 20).room()
+    room, available = Budget(ENV.memory_mb << 20).room()
     if not ENV.fast_weights or not 0 < size <= _MOST_COPIED:
         return None
     if size - version.size > room // _COPY_SHARE:
@@ -86,12 +88,15 @@ def _copy(version: ModelVersion, known: tuning_store.Entry | None) -> Copy | Non
         if tried and not known.tuning.weights:
             return None
     copy = disk.copy_of(version.digest)
-    if not copy.exists:
-        try:
-            disk.require_space(size)
-        except disk.DiskFull:
-            return None
-    return copy
+    return copy if copy.exists or (_has_space(size) and available > size + _TO_MAKE) else None
+
+
+def _has_space(size: int) -> bool:
+    try:
+        disk.require_space(size)
+    except disk.DiskFull:
+        return False
+    return True
 
 
 @sync_to_async
@@ -101,10 +106,10 @@ def first_models() -> list[str]:
     return list(dict.fromkeys([*placing.pinned_names(), *([default] if default else [])]))
 
 
-@sync_to_async
 def tidy_copies() -> None:
-    """Copies of models that went while this host was down."""
-    requantized.tidy(disk.copies(), set(ModelVersion.objects.values_list("digest", flat=True)))
+    """Removes copies that are not wanted, and of models that went while this host was down."""
+    wanted = ModelVersion.objects.all() if ENV.fast_weights else ModelVersion.objects.none()
+    requantized.tidy(disk.copies(), set(wanted.values_list("digest", flat=True)))
 
 
 def host_id(run_dir: Path) -> str:
@@ -138,7 +143,7 @@ async def serve() -> None:
     run_dir = ENV.data_dir / "run"
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = take_lock(run_dir)
-    await tidy_copies()
+    await sync_to_async(tidy_copies)()
     redis = connect()
     queue = Queue(redis, max_attempts=ENV.max_attempts, lease_ms=int(ENV.lease_seconds * 1000))
     host = Host(

@@ -38,6 +38,7 @@ def status_of(runner: ModelRunner, name: str) -> ModelStatus:
         device_layers=runner.layout.layers,
         devices=dict(runner.layout.on),
         device_problem=runner.device_problem,
+        weights=runner.weights,
     )
 
 

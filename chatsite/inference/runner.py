@@ -53,7 +53,7 @@ _NOTHING = Layout(Option(0, 0, 0))
 class ModelRunner:
     """``layout`` is where the model is and what was promised to it, ``cache_bytes`` are what it
     may have besides, ``wanted`` the context that it should have had, ``device_problem`` why not
-    more of it is on devices."""
+    more of it is on devices; ``weights`` is the kind of its copy, if that is what is computed."""
 
     spec: ModelSpec
     effects: Effects
@@ -61,6 +61,7 @@ class ModelRunner:
     cache_bytes: int = 0
     wanted: int = 0
     device_problem: str = ""
+    weights: str = ""
     keep_alive: float = -1.0
     state: ModelState = "waiting"
     progress: float | None = None
@@ -254,6 +255,7 @@ class ModelRunner:
             # A child that died of settings that were not measured needs others.
             patient=bool(self._deaths),
         )
+        self.weights = tuning.weights
         self._become("loading", 0.0)
         client = EngineClient(
             self.spec.name,

@@ -32,7 +32,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     after which slots get free for those in line by that measure. ``latency`` is how long its
     requests took since it was loaded, stage by stage. ``device_layers`` of its
     ``layers`` are on ``devices`` (bytes by name); ``device_problem`` is why there are not more of
-    them, where a device did not take what it had room for."""
+    them, where a device did not take what it had room for. ``weights`` are those of a copy that is
+    computed in place of its file."""
 
     name: str
     digest: str
@@ -56,6 +57,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     device_layers: int = 0
     devices: dict[str, int] = {}
     device_problem: str = ""
+    weights: str = ""
 
 
 class HostMemory(msgspec.Struct, frozen=True):

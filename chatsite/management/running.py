@@ -67,6 +67,8 @@ async def loaded(site: Runtime) -> list[str]:
                 line += f"  {model.context} tokens each"
             if model.wanted_context:
                 line += f" ({model.wanted_context} do not fit memory)"
+            if model.weights:
+                line += f"  weights as {model.weights}"
             if model.devices:
                 on = ", ".join(f"{n} {filesizeformat(size)}" for n, size in model.devices.items())
                 line += f"  {model.device_layers} of {model.layers} layers on {on}"

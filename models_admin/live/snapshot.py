@@ -109,6 +109,7 @@ def host(found: HostStatus) -> dict[str, Any]:
                 "layers": model.layers,
                 "on_devices": model.device_layers,
                 "device_problem": model.device_problem,
+                "weights": model.weights,
             }
             for model in found.models
         ],

@@ -17,6 +17,7 @@ import { post } from "./follower.js";
  * @property {number} layers
  * @property {number} on_devices
  * @property {string} device_problem
+ * @property {string} weights
  *
  * @typedef {object} Device
  * @property {string} name
@@ -139,7 +140,7 @@ export class Hosts {
             h(
               "tbody",
               {},
-              ...host.models.flatMap((model) => [this.#model(host, model), ...onDevices(model)]),
+              ...host.models.flatMap((model) => [this.#model(host, model), ...details(model)]),
             ),
           )
         : h("p", { className: "quiet" }, gettext("No model is in memory.")),
@@ -210,8 +211,12 @@ export class Hosts {
  * A row of its own: a cell would be too narrow for it on a phone.
  * @param {Model} model
  */
-function onDevices(model) {
+function details(model) {
   const texts = [];
+  if (model.weights) {
+    const text = gettext("Computed with a copy of its weights as {kind}, which is faster here");
+    texts.push(h("div", {}, fill(text, { kind: model.weights })));
+  }
   if (model.on_devices) {
     const figures = { count: number(model.on_devices), layers: number(model.layers) };
     texts.push(h("div", {}, fill(gettext("{count} of {layers} layers on devices"), figures)));
