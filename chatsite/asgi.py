@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
@@ -14,7 +15,7 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.urls import path
 
-from chatsite import logs
+from chatsite import garbage, logs
 from chatsite.supervisor import child
 
 logs.configure("daphne")
@@ -65,3 +66,7 @@ _routes = ProtocolTypeRouter(
         ),
     }
 )
+
+# Loaded now with all behind it, not when the first page is asked for.
+import_module(settings.ROOT_URLCONF)
+garbage.settle()

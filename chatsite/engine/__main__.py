@@ -21,6 +21,7 @@ from queue import SimpleQueue
 
 import msgspec
 
+from chatsite import garbage
 from chatsite.engine import check, frames, probe, sandbox
 from chatsite.engine.backend import Backend, LoadError
 from chatsite.engine.devices import Hardware
@@ -115,6 +116,7 @@ def _serve(open_backend: probe.Opener, frames_in: int, frames_out: int) -> int:
     writer = prompts if facts.generates else None
     meter = Meter(vocabulary)
     Intake(frames_in, writer, embeds, backend.check, inbox, time.perf_counter, meter).start()
+    garbage.settle()
     engine.run(inbox)
     backend.close()
     return 0

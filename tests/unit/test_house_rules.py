@@ -73,7 +73,9 @@ def test_the_engine_knows_no_django_and_no_redis(path: Path) -> None:
     assert {
         name
         for name in ours
-        if not name.startswith(("chatsite.engine", "chatsite.logs", "chatsite.supervisor"))
+        if not name.startswith(
+            ("chatsite.engine", "chatsite.garbage", "chatsite.logs", "chatsite.supervisor")
+        )
     } == set()
 
 

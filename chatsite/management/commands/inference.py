@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils.translation import gettext_lazy as _
 
-from chatsite import logs
+from chatsite import garbage, logs
 from chatsite.supervisor import child
 
 
@@ -21,4 +21,5 @@ class Command(BaseCommand):
 
         logs.configure("inference")
         child.leave_with_supervisor()
+        garbage.settle()
         asyncio.run(serve())
