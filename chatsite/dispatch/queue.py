@@ -17,19 +17,31 @@ Needs one Redis server, not a cluster: the scripts derive keys from what they re
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from chatsite.dispatch.messages import Job
 from chatsite.errors import QueueFull, TooManyRequests
+from chatsite.stream.wire import Wire
 
 PREFIX = "cs:"
 HINT_JOBS = f"{PREFIX}hint:jobs"
 _JOB_TTL_S = 24 * 3600
+
+# Each script and the digest that Redis knows it by.
+_SCRIPTS: Final = {
+    path.stem: (
+        text := path.read_text(),
+        hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
+    )
+    for path in (Path(__file__).parent / "lua").glob("*.lua")
+}
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_job = msgspec.msgpack.Decoder(Job).decode
@@ -88,16 +100,18 @@ class JobState:
 
 class Queue:
     def __init__(self, redis: Redis, *, max_attempts: int = 3, lease_ms: int = 10_000) -> None:
-        self._redis = redis
+        self._wire = Wire(redis)
         self._max_attempts = max_attempts
         self._lease_ms = lease_ms
-        self._scripts = {
-            path.stem: redis.register_script(path.read_text())
-            for path in (Path(__file__).parent / "lua").glob("*.lua")
-        }
 
     async def _call(self, script: str, *args: str | int | bytes) -> Any:
-        return await self._scripts[script](args=[PREFIX, *args])
+        text, digest = _SCRIPTS[script]
+        [answer] = await self._wire.exchange(("EVALSHA", digest, 0, PREFIX, *args))
+        if isinstance(answer, ResponseError) and str(answer).startswith("NOSCRIPT"):
+            [answer] = await self._wire.exchange(("EVAL", text, 0, PREFIX, *args))
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
 
     async def submit(self, job: Job, *, queue_max: int, person_max: int) -> int:
         """Returns how many jobs stand before this one; raises `QueueFull`, `TooManyRequests`."""
@@ -112,20 +126,20 @@ class Queue:
 
     async def places(self, waiting: list[tuple[str, str]]) -> list[int | None]:
         """How many stand before each (model, id); None for what does not wait (any more)."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for model, id in waiting:
-                pipe.zrank(f"{PREFIX}queue:{model}", id)
-            return [None if rank is None else int(rank) for rank in await pipe.execute()]
+        ranks = await self._wire.ask(
+            *(("ZRANK", f"{PREFIX}queue:{model}", id) for model, id in waiting)
+        )
+        return [None if rank is None else int(rank) for rank in ranks]
 
     async def models(self) -> list[str]:
         """Models that somebody waits for (or did a moment ago)."""
-        members: Any = await self._redis.smembers(f"{PREFIX}models")  # type: ignore[misc]
+        [members] = await self._wire.ask(("SMEMBERS", f"{PREFIX}models"))
         return sorted(member.decode() for member in members)
 
     async def state(self, id: str) -> JobState:
         """Where a job stands, and whether somebody asked for its end."""
-        fields: Any = self._redis.hmget(f"{PREFIX}job:{id}", ["state", "attempt", "cancel"])
-        state, attempt, cancel = await fields
+        fields = ("HMGET", f"{PREFIX}job:{id}", "state", "attempt", "cancel")
+        [[state, attempt, cancel]] = await self._wire.ask(fields)
         return JobState(state.decode() if state else None, int(attempt or 0), cancel is not None)
 
     async def cancel(self, id: str) -> Cancelled:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from chatsite.engine.messages import PLAIN, OutputSyntax, TokenLogprob
 from chatsite.stream.messages import End, Fence, Text, Vectors
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # Below every socket timeout that a Redis client may have, so that an idle read ends by itself.
 _BLOCK_MS = 4000
+_WAKE_TTL_SECONDS = 60
 _CLOSE_SECONDS = 0.2
 _WAITING_SECONDS = 0.5
 _RETRY_SECONDS = 0.3
@@ -123,8 +124,8 @@ class Hub:
     """
 
     def __init__(self, redis: Redis, waiting_line: WaitingLine) -> None:
-        self._redis = redis
-        self._wire = Wire(redis)
+        # The reader blocks its own for seconds.
+        self._wire, self._wake_wire = Wire(redis), Wire(redis)
         self._waiting_line = waiting_line
         self._feeds: dict[bytes, Feed] = {}
         # Writing to this stream ends a blocked read, so that a new feed need not wait for it.
@@ -170,10 +171,10 @@ class Hub:
 
     async def _wake(self) -> None:
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.xadd(self._wake_key, {"w": b""}, maxlen=1)
-                pipe.expire(self._wake_key, 60)
-                await pipe.execute()
+            await self._wake_wire.ask(
+                ("XADD", self._wake_key, "MAXLEN", 1, "*", "w", b""),
+                ("EXPIRE", self._wake_key, _WAKE_TTL_SECONDS),
+            )
         except RedisError as error:
             log.warning("Could not wake the reader: %s", error)
 
@@ -192,9 +193,7 @@ class Hub:
     async def _read(self) -> None:
         wanted = {key: feed.last_id for key, feed in self._feeds.items() if feed.end is None}
         keys, ids = (*wanted, self._wake_key), (*wanted.values(), self._wake_id)
-        [answer] = await self._wire.exchange(("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", *keys, *ids))
-        if isinstance(answer, ResponseError):
-            raise answer
+        [answer] = await self._wire.ask(("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", *keys, *ids))
         # A dictionary by version 3 of the protocol.
         for key, entries in answer.items() if isinstance(answer, dict) else answer or ():
             if key == self._wake_key:

@@ -64,12 +64,20 @@ class Writer:
         """The reasoning ends with the text that is there."""
         self.reasoning_ms, self.reasoning_tokens = milliseconds, self.tokens
 
+    def settle(self, held: Text) -> None:
+        """Takes the next entry, which Redis holds now, out of what is pending."""
+        self.seq += 1
+        self.pending = self.pending[len(held.text) :]
+        self.pending_tokens -= held.tokens
+        del self.pending_logprobs[: len(held.logprobs)]
+        if held.reasoning_ms is not None:
+            self.pending_reasoning_ms = None
+
 
 class Publisher:
     """All writers of one host: one pipeline per flush carries the new text of all of them."""
 
     def __init__(self, redis: Redis, *, ended_ttl_seconds: int) -> None:
-        self._redis = redis
         self._wire = Wire(redis)
         self._ended_ttl = ended_ttl_seconds
         self._dirty: dict[str, Writer] = {}
@@ -83,18 +91,16 @@ class Publisher:
         Raises `FencedOff` if a later attempt was here already.
         """
         key = stream_key(generation)
-        try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.xadd(key, {"e": encode(Fence(syntax))}, id=f"{attempt}-0")
-                pipe.expire(key, _OPEN_TTL_SECONDS)
-                if attempt > 1:
-                    pipe.xrange(key)
-                answers = await pipe.execute()
-        except ResponseError as error:
-            raise FencedOff(generation) from error
+        commands: list[Command] = [
+            ("XADD", key, f"{attempt}-0", "e", encode(Fence(syntax))),
+            ("EXPIRE", key, _OPEN_TTL_SECONDS),
+        ]
+        if attempt > 1:
+            commands.append(("XRANGE", key, "-", "+"))
+        answers = await self._ask(generation, *commands)
         writer = Writer(generation, attempt)
-        for id, fields in answers[2] if attempt > 1 else ():
-            entry = decode_entry(fields[b"e"])
+        for id, (_field, data) in answers[2] if attempt > 1 else ():
+            entry = decode_entry(data)
             if isinstance(entry, Text):
                 writer.text.append(entry.text)
                 writer.tokens += entry.tokens
@@ -161,7 +167,10 @@ class Publisher:
                     ]
                 )
                 for writer, entry, answer in zip(writers, sent, answers, strict=True):
-                    await self._settle(writer, entry, answer)
+                    if isinstance(answer, ResponseError):
+                        await self._refused(writer, answer)
+                    else:
+                        writer.settle(entry)
             finally:
                 for writer in writers:
                     if writer.pending and not writer.fenced_off:
@@ -177,30 +186,24 @@ class Publisher:
             raise answers
         return list(answers)
 
-    async def _settle(self, writer: Writer, sent: Text, answer: object) -> None:
-        """Takes what Redis holds now out of ``pending``."""
-        held: Text | None = sent
-        if isinstance(answer, ResponseError):
-            if _REFUSED not in str(answer):
-                raise answer  # its memory is full, say: the text waits
-            held = await self._own_entry(writer)
-            writer.fenced_off = held is None
-        if held is not None:
-            writer.seq += 1
-            writer.pending = writer.pending[len(held.text) :]
-            writer.pending_tokens -= held.tokens
-            del writer.pending_logprobs[: len(held.logprobs)]
-            if held.reasoning_ms is not None:
-                writer.pending_reasoning_ms = None
+    async def _refused(self, writer: Writer, answer: ResponseError) -> None:
+        if _REFUSED not in str(answer):
+            raise answer  # its memory is full, say: the text waits
+        held = await self._own_entry(writer)
+        if held is None:
+            writer.fenced_off = True
+        else:
+            writer.settle(held)
 
     async def _own_entry(self, writer: Writer) -> Text | None:
         """The entry under the refused ID if it is the newest: an earlier try of ours arrived
         after all and only its answer was lost. It may hold less than is pending by now."""
         wanted = f"{writer.attempt}-{writer.seq + 1}".encode()
-        newest = await self._redis.xrevrange(stream_key(writer.generation), count=1)
+        key = stream_key(writer.generation)
+        [newest] = await self._wire.ask(("XREVRANGE", key, "+", "-", "COUNT", 1))
         if not newest or newest[0][0] != wanted:
             return None
-        entry = decode_entry(newest[0][1][b"e"])
+        entry = decode_entry(newest[0][1][1])
         return entry if isinstance(entry, Text) else None
 
     async def vectors(self, writer: Writer, vectors: Vectors) -> None:
@@ -209,10 +212,8 @@ class Publisher:
         Raises `FencedOff` if a later attempt writes this stream.
         """
         id = f"{writer.attempt}-{writer.seq + 1}"
-        try:
-            await self._redis.xadd(stream_key(writer.generation), {"e": encode(vectors)}, id=id)
-        except ResponseError as error:
-            raise FencedOff(writer.generation) from error
+        key = stream_key(writer.generation)
+        await self._ask(writer.generation, ("XADD", key, id, "e", encode(vectors)))
         writer.seq += 1
 
     async def end(self, writer: Writer, end: End) -> None:
@@ -224,10 +225,16 @@ class Publisher:
         if writer.fenced_off:
             raise FencedOff(writer.generation)
         key = stream_key(writer.generation)
+        await self._ask(
+            writer.generation,
+            ("XADD", key, f"{writer.attempt}-{writer.seq + 1}", "e", encode(end)),
+            ("EXPIRE", key, self._ended_ttl),
+        )
+
+    async def _ask(self, generation: str, *commands: Command) -> list[Any]:
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.xadd(key, {"e": encode(end)}, id=f"{writer.attempt}-{writer.seq + 1}")
-                pipe.expire(key, self._ended_ttl)
-                await pipe.execute()
+            return await self._wire.ask(*commands)
         except ResponseError as error:
-            raise FencedOff(writer.generation) from error
+            if _REFUSED in str(error):
+                raise FencedOff(generation) from error
+            raise
