@@ -89,14 +89,19 @@ def save_end(
             values["accepted_tokens"] = outcome.usage.accepted
             values["left_out"] = outcome.usage.left_out
         advanced = Generation.advance(generation, to=outcome.state, attempt=attempt, **values)
-        if advanced and row.message is not None:
+        if not advanced:
+            row.refresh_from_db()
+            return None if row.state in OPEN_STATES else _as_end(row, reasoning_tokens)
+        if row.message is not None:
             # Without text the answer keeps what it had before it was continued.
             row.message.content = text or row.message.content
             if Message.objects.filter(pk=row.message.pk).update(content=row.message.content):
                 index.put(row.message, row.owner_id)
             Conversation.objects.filter(pk=row.message.conversation_id).update(updated_at=now)
-        row.refresh_from_db()
-    return None if row.state in OPEN_STATES else _as_end(row, reasoning_tokens)
+    row.state = outcome.state.value
+    for name, value in values.items():
+        setattr(row, name, value)
+    return _as_end(row, reasoning_tokens)
 
 
 def _timings(
