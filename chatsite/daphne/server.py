@@ -76,6 +76,17 @@ class Request(http_protocol.WebRequest):  # type: ignore[misc]  # untyped librar
         if self.finished:
             self._cleanup()
 
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        """A part of a stream is only framed and sent: all that Daphne and Twisted ask on the way
+        was asked with the first one."""
+        part = message.get("body")
+        goes_on = message.get("more_body") and not self.finished and not self._disconnected
+        if part and goes_on and self.chunked and self.startedWriting:
+            self.sentLength += len(part)
+            self.channel.writeSequence((b"%x\r\n" % len(part), part, b"\r\n"))
+        else:
+            super().handle_reply(message)
+
     def connectionLost(self, reason: object) -> None:  # noqa: N802
         self._stop_waiting()
         if self.body:

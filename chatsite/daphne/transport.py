@@ -6,18 +6,33 @@ waits for. That costs more than the sending, and every token of every stream is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.internet import tcp
 
 
 class Connection(tcp.Server):
-    """What the socket does not take at once goes the ordinary way."""
+    """What the socket does not take at once goes the ordinary way, as does all behind it."""
 
-    _tempDataLen: int  # noqa: N815  (Twisted's name)
+    TLS: bool
+    _tempDataBuffer: list[bytes]  # noqa: N815  (Twisted's name)
+    _writeDisconnected: bool  # noqa: N815
 
-    def startWriting(self) -> None:  # noqa: N802  (Twisted's name)
-        # Only for new data behind which nothing waits, not for the end of a connection.
-        if self._tempDataLen and not self.dataBuffer:
-            failed = self.doWrite()  # type: ignore[no-untyped-call]
-            if failed is None and not self.dataBuffer:
+    def write(self, data: bytes) -> None:
+        if self._is_free and data:
+            try:
+                data = data[self.socket.send(data) :]
+            except OSError:
+                pass  # whatever it is, the ordinary way meets it too
+            if not data:
                 return
-        super().startWriting()  # type: ignore[no-untyped-call]
+        super().write(data)  # type: ignore[no-untyped-call]
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:  # noqa: N802  (Twisted's name)
+        self.write(b"".join(iovec))
+
+    @property
+    def _is_free(self) -> bool:
+        waiting = self.dataBuffer or self._tempDataBuffer
+        ending = self.TLS or self.disconnecting or self._writeDisconnected
+        return bool(self.connected) and not waiting and not ending

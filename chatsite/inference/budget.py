@@ -16,6 +16,8 @@ from chatsite.inference.status import HostDevice, HostMemory
 
 # A device is asked again after this time; to ask takes its driver a moment.
 _FRESH_SECONDS = 5.0
+# Memory is asked for this often when models are looked after; others are told the same.
+_TOLD_SECONDS = 2.0
 # One that did not say anything may take long to say nothing again.
 _PROBLEM_SECONDS = 60.0
 
@@ -36,12 +38,14 @@ class Budget:
     named: tuple[str, ...] = ()
     find: Callable[[], Awaitable[Hardware]] = _hardware
     known: tuple[Device, ...] = field(default=(), init=False)
+    _memory: tuple[float, machine.Memory] | None = field(default=None, init=False)
     _asked: float = field(default=float("-inf"), init=False)
     _without: bool = field(default=False, init=False)
 
     def room(self) -> tuple[int, int]:
         """Bytes that models may take in all, and those that the machine has left."""
         found = self.memory()
+        self._memory = (time.monotonic(), found)
         return self.fixed or found.budget, found.available
 
     async def devices(self, *, fresh: bool = False) -> tuple[Device, ...]:
@@ -56,7 +60,11 @@ class Budget:
         return self.known
 
     def status(self, committed: int) -> HostMemory:
-        found = self.memory()
+        """As it was when it was last decided on, if that is not long ago."""
+        if self._memory and time.monotonic() - self._memory[0] < _TOLD_SECONDS:
+            found = self._memory[1]
+        else:
+            found = self.memory()
         budget = self.fixed or found.budget
         return HostMemory(found.total, found.available, budget, committed)
 

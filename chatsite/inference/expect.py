@@ -22,9 +22,12 @@ class Occupancy:
 
     def __init__(self) -> None:
         self._durations: deque[float] = deque(maxlen=_RECENT)
+        # Of slots that are all free, which is told every second of a quiet night.
+        self._idle: dict[int, tuple[float, ...]] = {}
 
     def add(self, seconds: float) -> None:
         self._durations.append(seconds)
+        self._idle.clear()
 
     @property
     def typical(self) -> float | None:
@@ -44,15 +47,22 @@ class Occupancy:
         with ``ages`` are taken now. Empty while nothing can be said."""
         if self.typical is None:
             return ()
+        if ages:
+            return self._played(ages, slots)
+        if slots not in self._idle:
+            self._idle[slots] = self._played((), slots)
+        return self._idle[slots]
+
+    def _played(self, ages: Sequence[float], slots: int) -> tuple[float, ...]:
         chance = random.Random(0)  # noqa: S311 (the same line looks the same a second later)
         left = [self._left(age) for age in ages]
         sums = [0.0] * _PLACES
         for _ in range(_DRAWS):
             free = [chance.choice(rest) for rest in left] + [0.0] * (slots - len(left))
             heapq.heapify(free)
-            for place in range(_PLACES):
+            for place, taken in enumerate(chance.choices(self._durations, k=_PLACES)):
                 sums[place] += free[0]
-                heapq.heapreplace(free, free[0] + chance.choice(self._durations))
+                heapq.heapreplace(free, free[0] + taken)
         return tuple(round(total / _DRAWS, 1) for total in sums)
 
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 # One entry per generation in this time, at most: below what a person can tell apart, and an
 # eighth of the work of an entry per token at 150 tokens/s.
 FLUSH_SECONDS = 0.05
+_RETRY_SECONDS = 0.5
 # What Redis says of an ID that is not above the last one.
 _REFUSED = "equal or smaller"
 # A stream nobody ends (its host and the reaper gone for good) goes away by itself.
@@ -130,16 +131,21 @@ class Publisher:
     async def run(self) -> None:
         """Flushes until cancelled. The first text after a pause goes out at once; a writer is
         dropped from then on if Redis says that a later attempt has its stream."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
             await self._wake.wait()
+            # Not slept before it: where text comes more slowly, that would be a timer for each.
+            if (left := due - loop.time()) > 0:
+                await asyncio.sleep(left)
             self._wake.clear()
+            due = loop.time() + FLUSH_SECONDS
             try:
                 await self.flush()
             except RedisError as error:
                 log.warning("Redis does not take text: %s. Trying again.", error)
                 self._wake.set()
-                await asyncio.sleep(0.5)
-            await asyncio.sleep(FLUSH_SECONDS)
+                due = loop.time() + _RETRY_SECONDS
 
     async def flush(self) -> None:
         """Writes all that is pending in one round trip; nothing is lost if Redis fails."""

@@ -38,9 +38,13 @@ def test_answers_that_take_alike_are_foreseen_exactly() -> None:
 
 def test_a_free_slot_is_free_and_one_that_takes_long_is_not_soon() -> None:
     occupancy = measured(1.0, 2.0, 3.0)
-    assert occupancy.openings([], 2)[:2] == (0.0, 0.0)
+    idle = occupancy.openings([], 2)
+    assert idle[:2] == (0.0, 0.0)
+    assert 0.0 < idle[2] <= 3.0
     assert occupancy.openings([2.5], 1)[0] == 0.5
     assert 1.0 <= occupancy.openings([50.0], 1)[0] <= 3.0
+    occupancy.add(90.0)
+    assert occupancy.openings([], 2)[-1] > idle[-1]
 
 
 def test_only_the_recent_ones_count() -> None:
