@@ -35,6 +35,8 @@ def test_the_overhead_of_the_api_is_measured_in_all_processes(scripted_stack: St
     parts = [figures[f"cpu_us_{kind}"] for kind in kinds]
     assert figures["cpu_us_per_token"] > 0
     assert abs(sum(parts) - figures["cpu_us_per_token"]) < 1
+    for part in ("idle_ms", "streamed_us", "request_ms"):
+        assert {f"{part}_{kind}" for kind in (*kinds, "all")} <= figures.keys()
     assert scripted_stack.query("SELECT count(*) FROM accounts_user") == [(0,)]
 
 
