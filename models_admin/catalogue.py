@@ -43,7 +43,11 @@ def installed(name: str) -> ModelName | None:
         written = names.normalise(name)
     except names.BadModelName:
         return None
-    return ModelName.objects.filter(name__iexact=written).select_related("version").first()
+    found = ModelName.objects.select_related("version")
+    try:
+        return found.get(name__iexact=written)
+    except ModelName.DoesNotExist:
+        return None
 
 
 def require(name: str) -> ModelName:

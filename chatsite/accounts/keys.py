@@ -66,9 +66,10 @@ def caller(text: str | None, scope: str) -> Caller:
     """
     if text is None:
         return Caller(_anonymous())
-    found = ApiKey.objects.usable().filter(digest=_digest(text)).select_related("owner").first()
-    if found is None:
-        raise InvalidKey
+    try:
+        found = ApiKey.objects.usable().select_related("owner").get(digest=_digest(text))
+    except ApiKey.DoesNotExist:
+        raise InvalidKey from None
     if scope not in found.scopes.split():
         raise KeyLacksScope(scope=scope)
     now = timezone.now()

@@ -73,8 +73,9 @@ def save_end(
     attempt works on it, None."""
     now = timezone.now()
     with transaction.atomic():
-        row = Generation.objects.select_related("message").filter(pk=generation).first()
-        if row is None:
+        try:
+            row = Generation.objects.select_related("message").get(pk=generation)
+        except Generation.DoesNotExist:
             return End("cancelled")
         values: dict[str, Any] = {
             "finish_reason": outcome.finish_reason,
