@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 from redis.asyncio import Redis
@@ -33,15 +34,6 @@ from chatsite.stream.wire import Wire
 PREFIX = "cs:"
 HINT_JOBS = f"{PREFIX}hint:jobs"
 _JOB_TTL_S = 24 * 3600
-
-# Each script and the digest that Redis knows it by.
-_SCRIPTS: Final = {
-    path.stem: (
-        text := path.read_text(),
-        hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
-    )
-    for path in (Path(__file__).parent / "lua").glob("*.lua")
-}
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_job = msgspec.msgpack.Decoder(Job).decode
@@ -88,6 +80,13 @@ class GivenBack:
     exhausted: tuple[str, ...]
 
 
+@cache
+def _script(name: str) -> tuple[str, str]:
+    """Its text, and the digest that Redis knows it by."""
+    text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 @dataclass(frozen=True)
 class JobState:
     """``state`` is queued, running, ending (exhausted, its end not yet saved) or None;
@@ -105,7 +104,7 @@ class Queue:
         self._lease_ms = lease_ms
 
     async def _call(self, script: str, *args: str | int | bytes) -> Any:
-        text, digest = _SCRIPTS[script]
+        text, digest = _script(script)
         [answer] = await self._wire.exchange(("EVALSHA", digest, 0, PREFIX, *args))
         if isinstance(answer, ResponseError) and str(answer).startswith("NOSCRIPT"):
             [answer] = await self._wire.exchange(("EVAL", text, 0, PREFIX, *args))
