@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MUST_BEAT: Final = 0.97
-_COPY_MUST_BEAT: Final = 0.85
+_COPY_MUST_BEAT: Final = 0.9
 _PROBE_SECONDS: Final = 180.0
 _FEW_THREADS: Final = 3
 _UBATCHES: Final = (128, 1024, 2048)
