@@ -13,7 +13,7 @@ from chatsite.engine.messages import Load
 from chatsite.engine.offload import PROCESSOR, Offload
 from chatsite.engine.tuning import Tuning
 
-SEQUENCES: Final = 4
+SEQUENCES: Final = 8
 DEPTH: Final = 512  # tokens of context that decoding is measured at
 _CHUNK: Final = 128
 _STEPS: Final = 16
@@ -29,8 +29,9 @@ class Opener(Protocol):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """Milliseconds per prompt token, and per answer token with `SEQUENCES` decoding at once
-    behind ``depth`` tokens of context each."""
+    """Milliseconds per prompt token, and per answer token behind ``depth`` tokens of context: the
+    mean of one sequence alone and of `SEQUENCES` that decode at once, since some settings that
+    are fast for many are slow for one."""
 
     prefill_ms: float
     decode_ms: float
@@ -85,28 +86,35 @@ def run(
         done += len(chunk)
     for slot in range(1, SEQUENCES):
         backend.memory.copy(0, slot)
-    steps: list[float] = []
-    for step in range(_STEPS):
-        token = tokens[step % len(tokens) : step % len(tokens) + 1]
-        steps.append(decode([Chunk(slot, done + step, token, 1) for slot in range(SEQUENCES)]))
-        if sum(steps) > _DECODE_SECONDS:
-            break
+    lengths = [done] * SEQUENCES
+
+    def one_more(sequences: int) -> list[Chunk]:
+        chunks = [Chunk(slot, lengths[slot], tokens[:1], 1) for slot in range(sequences)]
+        for slot in range(sequences):
+            lengths[slot] += 1
+        return chunks
+
+    def decoding(sequences: int) -> list[float]:
+        steps: list[float] = []
+        while len(steps) < _STEPS and sum(steps) < _DECODE_SECONDS:
+            steps.append(decode(one_more(sequences)))
+        return steps
+
+    alone, steps = decoding(1), decoding(SEQUENCES)
     # As in use, where a prompt is prefilled beside others who write: some settings that are
     # fast at either are slow at both.
     backend.memory.clear(SEQUENCES - 1)
     beside = _typical(steps) * (SEQUENCES - 1) / SEQUENCES
-    at = done + len(steps)
     for number in range(min(_MIXED_STEPS, done // _MIXED_CHUNK)):
         start = number * _MIXED_CHUNK
-        others = [Chunk(slot, at + number, tokens[:1], 1) for slot in range(SEQUENCES - 1)]
         added = Chunk(SEQUENCES - 1, start, tokens[start : start + _MIXED_CHUNK], 1)
-        seconds = decode([*others, added])
+        seconds = decode([*one_more(SEQUENCES - 1), added])
         chunks.append(max(seconds - beside, seconds / 10) / _MIXED_CHUNK)
     backend.close()
     mixed = chunks[-_MIXED_STEPS:]
     return Measured(
         prefill_ms=_typical(mixed) * 1e3,
-        decode_ms=_typical(steps) * 1e3 / SEQUENCES,
+        decode_ms=(_typical(alone) + _typical(steps) / SEQUENCES) / 2 * 1e3,
         depth=done,
     )
 

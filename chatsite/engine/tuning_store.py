@@ -24,7 +24,7 @@ TURN_DECODE: Final = 250
 UBATCH: Final = 512
 
 # Raised when probes measure something else: what is remembered is then measured again.
-_REVISION: Final = 4
+_REVISION: Final = 5
 
 
 class Tried(msgspec.Struct, frozen=True):
