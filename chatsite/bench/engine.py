@@ -13,6 +13,7 @@ from chatsite.bench.load import Record, Shape, Turn
 from chatsite.chat import prompt
 from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient
+from chatsite.engine.offload import PROCESSOR
 from chatsite.inference.spec import ModelSpec, tuning_of
 
 
@@ -31,17 +32,7 @@ async def engine(spec: ModelSpec, shape: Shape) -> AsyncIterator[Turn]:
     """An engine child loaded as the inference host loads it, with the remembered tuning."""
     tuning, _complete = await tuning_of(spec)
     client = EngineClient(spec.name, backend=spec.backend)
-    await client.start(
-        m.Load(
-            spec.name,
-            str(spec.path),
-            tuning,
-            spec.context,
-            spec.slots,
-            spec.step_target_ms,
-            spec.cache_bytes,
-        )
-    )
+    await client.start(spec.load(tuning, PROCESSOR, spec.cache_bytes))
     open_requests: dict[str, _Open] = {}
     histories: dict[int, list[m.ChatMessage]] = {}
 

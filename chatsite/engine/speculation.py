@@ -141,11 +141,12 @@ def choose(
     take part, since llama.cpp computes together only what has equal lengths; guesses of some of
     the ``decoding`` sequences are a second pass. ``rows`` is how many more rows the step takes.
 
-    Guesses keep a step under the target, since whoever asks meanwhile waits for its end; or under
-    twice the plain step, where a slow model needs most of the target. Empty when none pays."""
+    Guesses keep a step under half of the target, since whoever asks meanwhile waits for its end,
+    and streams come in larger pieces; or under twice the plain step, where a slow model needs most
+    of the target. Empty when none pays."""
     step_ms = costs.rows_ms(decoding)
     token_ms = step_ms / max(1, decoding)
-    limit_ms = max(target_ms, 2 * step_ms)
+    limit_ms = max(target_ms / 2, 2 * step_ms)
     best: dict[str, int] = {}
     most = 0.0
     for length in _LENGTHS:

@@ -123,8 +123,8 @@ class TestChoose:
         found = chosen([guess(id, 16, 0.99) for id in "abcd"], 4, rows=9)
         assert sum(found.values()) <= 9
 
-    def test_guesses_keep_a_step_under_the_target(self):
-        found = chosen([guess("a", 16, 0.99)], 1, Line(50, 10), target_ms=100)
+    def test_guesses_keep_a_step_under_half_of_the_target(self):
+        found = chosen([guess("a", 16, 0.99)], 1, Line(25, 10), target_ms=150)
         assert found == {"a": 4}
 
     def test_a_slow_model_may_take_twice_its_plain_step(self):
