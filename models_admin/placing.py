@@ -106,13 +106,15 @@ def fit_of(model: ModelName, hosts: Sequence[HostStatus] = ()) -> fit.Fit | None
 def shape_of(version: ModelVersion, *, copied: bool = False) -> memory.Shape | None:
     """None where the file is not there or can't be read. Reads it once in each process."""
     try:
-        return _shape(str(version.path), version.size, copied)
+        file, copy = _shapes(str(version.path), version.size)
     except (OSError, gguf.BadGGUF):
         return None
+    return copy if copied else file
 
 
 @functools.lru_cache(maxsize=256)
-def _shape(path: str, size: int, copied: bool) -> memory.Shape:
-    """A file in the store never changes: its name is its digest."""
+def _shapes(path: str, size: int) -> tuple[memory.Shape, memory.Shape]:
+    """Of the file and of a copy. A file in the store never changes: its name is its digest."""
     with Path(path).open("rb") as file:
-        return memory.shape_of(gguf.read_header(file, size), copied=copied)
+        header = gguf.read_header(file, size)
+    return memory.shape_of(header), memory.shape_of(header, copied=True)

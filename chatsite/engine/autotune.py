@@ -7,7 +7,7 @@ its own (`probe.py`), with the environment that the engine will have, and whoeve
 fails is out.
 
 The rule: the candidate wins that takes the least time for a typical turn, `TURN_PREFILL` new
-prompt tokens and `TURN_DECODE` answer tokens with several sequences at once. A candidate must
+prompt tokens and `TURN_DECODE` answer tokens, alone and with others at once. A candidate must
 beat the plain one (neither switched on) by 3 % to replace it. Three probes do on a small
 machine: the plain one, extra buffers, then flash attention on the better of those; only if none
 of these lives is the fourth combination tried. With more than `_FEW_THREADS` threads the winner
@@ -17,7 +17,7 @@ of them: otherwise all are the same.
 
 Where a copy of the file with weights of another type may be made (`requantized.py`), that is tried
 with the winner's settings, with and without extra buffers. Since it takes memory and disk, it must
-be faster by `_COPY_MUST_BEAT`; otherwise it is removed.
+be faster by `_COPY_MUST_BEAT`, and a close race with it is run twice; otherwise it is removed.
 
 Nobody waits for it: whoever asks while it goes on is answered with the best that is known by
 then, and the rest is measured when the model is idle. The choice is remembered by model and host,

@@ -3,8 +3,9 @@
 Each sequence with a slot has ``pending`` tokens that are not in the KV memory yet: one for a
 sequence that is decoding (the token sampled last; more with guesses), the rest of the prompt for
 one that is prefilling. A step decodes all that can decode, and fills what time is left until
-the step target with prompt chunks: people's chats before programs before background work, each
-owner's first prompt before anybody's second, then the shortest remaining prompt.
+the step target with prompt chunks (of a long prompt twice as much while nobody decodes): people's
+chats before programs before background work, each owner's first prompt before anybody's second,
+then the shortest remaining prompt.
 
 Ageing: every prompt token that others prefill while a sequence waits counts against its own
 length, and who has been passed by as many tokens as it has itself is next. So a prompt of n

@@ -75,7 +75,7 @@ class Sequence:
             room = min(room, limit - self.completion - 1)
         guessed = self._lookup.draft(self.tokens, min(room, MOST)) if room > 0 else []
         self.draft = list(takewhile(lambda token: token not in vocabulary.ends, guessed))
-        return Candidate(self.id, self.acceptance.odds(len(self.draft)))
+        return Candidate.of(self.id, self.acceptance.odds(len(self.draft)))
 
     def take(
         self, token: int, vocabulary: Vocabulary, context: int

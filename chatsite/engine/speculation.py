@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 from typing import Final, Protocol
 
 # Tokens that must have been there before, in a row.
@@ -78,11 +80,9 @@ class Acceptance:
 
     def odds(self, length: int) -> list[float]:
         """That the next guess is right, the next two are, and so on."""
-        found, odds = [], 1.0
-        for run in range(self._run, self._run + length):
-            odds *= self._after[min(run, MOST)].of(self._all.of(_PRIOR_RIGHT))
-            found.append(odds)
-        return found
+        prior = self._all.of(_PRIOR_RIGHT)
+        runs = range(self._run, self._run + length)
+        return list(accumulate((self._after[min(run, MOST)].of(prior) for run in runs), mul))
 
     def record(self, drafted: int, accepted: int) -> None:
         for right in [True] * accepted + [False] * (accepted < drafted):
@@ -108,19 +108,16 @@ class _Share:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A decoding sequence with guessed tokens; ``odds`` are that the first of them is right, the
-    first two are, and so on."""
+    """A decoding sequence with guessed tokens; ``expected`` are the tokens gained by checking one
+    of them, two, and so on."""
 
     id: str
-    odds: Sequence[float]
+    expected: Sequence[float]
 
-    @property
-    def length(self) -> int:
-        return len(self.odds)
-
-    def expected(self, length: int) -> float:
-        """Tokens gained by checking ``length`` of them."""
-        return sum(self.odds[:length])
+    @classmethod
+    def of(cls, id: str, odds: Sequence[float]) -> Candidate:
+        """``odds``: that the first guess is right, the first two are, and so on."""
+        return cls(id, list(accumulate(odds)))
 
 
 class Costs(Protocol):
@@ -150,12 +147,14 @@ def choose(
     best: dict[str, int] = {}
     most = 0.0
     for length in _LENGTHS:
-        able = [one for one in candidates if one.length >= length]
-        able.sort(key=lambda one: -one.expected(length))
+        able = [
+            (one.expected[length - 1], one.id) for one in candidates if len(one.expected) >= length
+        ]
+        able.sort(reverse=True)
         gained_ms = 0.0
-        for count, one in enumerate(able, 1):
+        for count, (expected, _id) in enumerate(able, 1):
             drafted = count * length
-            gained_ms += one.expected(length) * token_ms
+            gained_ms += expected * token_ms
             if count < decoding:
                 cost_ms = costs.rows_ms(drafted)
             else:
@@ -165,5 +164,5 @@ def choose(
             # It must pay for being wrong about what it costs, too.
             gain = gained_ms - cost_ms
             if gain > max(most, _MARGIN * cost_ms):
-                best, most = {chosen.id: length for chosen in able[:count]}, gain
+                best, most = {id: length for _, id in able[:count]}, gain
     return best

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
+
 # Weight of the newest step. Speed falls with the depth of the context, so old steps fade soon.
 _WEIGHT = 0.2
 # Before anything was measured: slow enough to keep the first chunks small.
@@ -18,6 +21,10 @@ class SpeedMeter:
 
     def __init__(self) -> None:
         self._rows: dict[int, float] = {}
+        # Numbers of rows in order, and the least that as many or more took: some steps are slow
+        # for reasons of their own.
+        self._known: list[int] = []
+        self._least_ms: list[float] = []
         self._seen: dict[int, int] = {}  # by rows, the step that computed them last
         self._steps = 0
         self._prefill_tokens_per_ms: float | None = None
@@ -28,20 +35,16 @@ class SpeedMeter:
 
     def rows_ms(self, rows: int) -> float:
         """0 before anything was measured."""
-        if not rows or not self._rows:
+        if not rows or not self._known:
             return 0.0
-        below = max((known for known in self._rows if known <= rows), default=None)
-        above = min((known for known in self._rows if known >= rows), default=None)
-        if above is None:
-            most = max(self._rows)
-            return self._rows[most] + (rows - most) / self.prefill_tokens_per_ms
-        # No more than what a larger step took: some are slow for reasons of their own.
-        bound = min(ms for known, ms in self._rows.items() if known >= rows)
-        if below is None:
-            return bound
-        share = (rows - below) / max(above - below, 1)
-        between = self._rows[below] + share * (self._rows[above] - self._rows[below])
-        return min(between, bound)
+        at = bisect_left(self._known, rows)
+        if at == len(self._known):
+            return self._least_ms[-1] + (rows - self._known[-1]) / self.prefill_tokens_per_ms
+        above, above_ms = self._known[at], self._least_ms[at]
+        if at == 0 or above == rows:
+            return above_ms
+        below, below_ms = self._known[at - 1], self._least_ms[at - 1]
+        return below_ms + (above_ms - below_ms) * (rows - below) / (above - below)
 
     @property
     def prefill_tokens_per_ms(self) -> float:
@@ -76,6 +79,9 @@ class SpeedMeter:
         for known, seen in tuple(self._seen.items()):
             if self._steps - seen > _REMEMBERED_STEPS:
                 del self._rows[known], self._seen[known]
+        self._known = sorted(self._rows)
+        falling = [self._rows[known] for known in reversed(self._known)]
+        self._least_ms = list(accumulate(falling, min))[::-1]
 
 
 def _least(elapsed_ms: float) -> float:

@@ -60,7 +60,7 @@ def test_a_copy_with_faster_weights_is_offered_first(tiny, starter_model):
 
 def test_a_file_that_is_not_there_counts_as_large_as_it_is(tiny):
     tiny.version.path.unlink()
-    placing._shape.cache_clear()
+    placing._shapes.cache_clear()
     (only,) = placing.options(tiny.version, 4096, 2, flash_attention=False, fixed=False)
     assert only.total == tiny.version.size
 

@@ -23,7 +23,7 @@ CHEAP = Line(first=10, more=1)
 
 
 def guess(id: str, length: int, probability: float) -> Candidate:
-    return Candidate(id, [probability**n for n in range(1, length + 1)])
+    return Candidate.of(id, [probability**n for n in range(1, length + 1)])
 
 
 def chosen(
