@@ -1,9 +1,10 @@
-"""Making, checking and revoking API keys, and who is behind a request of a program."""
+"""Creating, checking and revoking API keys, and the caller of an API request."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -13,35 +14,52 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import DatabaseError
 from django.utils import timezone
 
 from chatsite.accounts.models import ApiKey, Scope, User
 from chatsite.errors import InvalidKey, KeyLacksScope, KeyMissing
+from chatsite.policy import decisions, quotas
+from chatsite.policy.features import Feature
+
+log = logging.getLogger(__name__)
 
 _START = "cs-"
 _PREFIX_CHARS = 9
 _USE_SAVED_EVERY = timedelta(minutes=1)
-# How long the open streams of a key may outlive its revocation.
-_CHECK_SECONDS = 2.0
+# How long open streams of a key may outlive its revocation.
+CHECK_SECONDS = 2.0
 
 ALL_SCOPES = tuple(Scope.values)
+# The default scopes of a key: none that changes the server.
+DEFAULT_SCOPES = tuple(scope for scope in ALL_SCOPES if scope not in {Scope.MANAGE, Scope.SCIM})
 
 
 @dataclass(eq=False)
 class Caller:
-    """Who asks: a person, and the key that proves it; without a key, anonymous requests have
-    the rights of the person whom `CHATSITE_API_ANONYMOUS` names. ``ended`` becomes True while
-    `watched` when the key is revoked or the person deactivated."""
+    """The user and the key of an API request.
+
+    Without a key the user is the one named by `CHATSITE_API_ANONYMOUS`. While `watched`,
+    ``ended`` becomes True when the key is revoked or the user deactivated. ``door`` is the API,
+    a value of `conversations.models.Via`. ``has_quotas``: quotas apply to the user.
+    """
 
     user: User
     key: ApiKey | None = None
     ended: bool = False
+    has_quotas: bool = False
+    door: str = "api"
 
 
 def create(
-    owner: User, *, name: str = "", scopes: Collection[str] = ALL_SCOPES, days: int | None = None
+    owner: User,
+    *,
+    name: str = "",
+    scopes: Collection[str] = DEFAULT_SCOPES,
+    days: int | None = None,
 ) -> tuple[ApiKey, str]:
-    """Returns the saved key and its text, which nobody can read again."""
+    """Return the saved key and its text, which is not stored. Raises `NotAllowed`."""
+    decisions.require(owner, Feature.API)
     text = _START + secrets.token_urlsafe(32)
     key = ApiKey.objects.create(
         owner=owner,
@@ -55,15 +73,22 @@ def create(
 
 
 def revoke(key: ApiKey) -> None:
-    """Ends the key and, within seconds, its open streams. A second time changes nothing."""
+    """Revoke the key; its open streams end within seconds. Idempotent."""
     ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
 
 
 def caller(text: str | None, scope: str) -> Caller:
-    """Who may use ``scope`` with the key ``text``, or without one (None).
+    """Return the caller that may use ``scope`` with the key ``text``, or without one (None).
 
-    Raises `KeyMissing`, `InvalidKey` or `KeyLacksScope`.
+    Raises `KeyMissing`, `InvalidKey`, `KeyLacksScope` or `NotAllowed`.
     """
+    found = _caller(text, scope)
+    decisions.require(found.user, Feature.API)
+    found.has_quotas = quotas.apply_to(found.user)
+    return found
+
+
+def _caller(text: str | None, scope: str) -> Caller:
     if text is None:
         return Caller(_anonymous())
     try:
@@ -75,12 +100,15 @@ def caller(text: str | None, scope: str) -> Caller:
     now = timezone.now()
     if found.last_used_at is None or now - found.last_used_at > _USE_SAVED_EVERY:
         ApiKey.objects.filter(pk=found.pk).update(last_used_at=now)
+        User.objects.filter(pk=found.owner_id).update(last_seen_at=now)
     return Caller(found.owner, found)
 
 
 def _anonymous() -> User:
+    """Return the user of requests without a key: never an administrator. Raises `KeyMissing`."""
     name = settings.ENV.api_anonymous
-    user = User.objects.filter(username=name, is_active=True).first() if name else None
+    plain = User.objects.filter(is_active=True, is_staff=False, is_superuser=False)
+    user = plain.filter(username=name).first() if name else None
     if user is None:
         raise KeyMissing
     return user
@@ -91,8 +119,7 @@ def _digest(text: str) -> str:
 
 
 class _Watch:
-    """Asks every `_CHECK_SECONDS`, in one query for all open requests of this process, which
-    callers may go on."""
+    """Checks the callers of all open requests, in one query each `CHECK_SECONDS`."""
 
     def __init__(self) -> None:
         self.callers: set[Caller] = set()
@@ -104,14 +131,19 @@ class _Watch:
 
     async def _run(self) -> None:
         while self.callers:
-            await asyncio.sleep(_CHECK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             watched = list(self.callers)
-            keys, people = await sync_to_async(_still_usable)(watched)
+            try:
+                keys, people = await sync_to_async(still_usable)(watched)
+            except DatabaseError as error:
+                # Open requests continue: they are checked again once the database answers.
+                log.warning("Revoked keys can't be looked up", extra={"error": error})
+                continue
             for one in watched:
                 one.ended = one.user.pk not in people if one.key is None else one.key.pk not in keys
 
 
-def _still_usable(callers: list[Caller]) -> tuple[set[int], set[int]]:
+def still_usable(callers: list[Caller]) -> tuple[set[int], set[int]]:
     keys = {one.key.pk for one in callers if one.key}
     people = {one.user.pk for one in callers if one.key is None}
     return (
@@ -125,7 +157,7 @@ _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictiona
 
 @asynccontextmanager
 async def watched(caller: Caller) -> AsyncIterator[None]:
-    """Keeps ``caller.ended`` true to the database, at most `_CHECK_SECONDS` late."""
+    """Keep ``caller.ended`` up to date with the database, at most `CHECK_SECONDS` late."""
     watch = _watches.setdefault(asyncio.get_running_loop(), _Watch())
     watch.callers.add(caller)
     watch.start()

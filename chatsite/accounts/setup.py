@@ -1,29 +1,45 @@
-"""The first administrator, made through a link that works once.
+"""The first administrator, created through a single-use link.
 
-There is no default password and no first-come administrator: whoever starts the product reads
-the link in its output, and only the link opens the form.
+There is no default password, and the first visitor does not become administrator: the operator
+who starts the product finds the link in its output, and only the link opens the form.
 """
 
 from __future__ import annotations
 
 import hmac
 from pathlib import Path
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.forms import UserCreationForm
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
+from django.utils.translation import gettext_lazy as _
 
 from chatsite import secrets
+from chatsite.accounts import roles
 from chatsite.accounts.models import User
+from chatsite.accounts.roles import Role
 
 
 class SetupForm(UserCreationForm):  # type: ignore[type-arg]
-    """``username``, ``password1``, ``password2``, under the validators of every account."""
+    """The fields of the first administrator, with the validators of every account."""
 
     class Meta(UserCreationForm.Meta):
         model = User
-        fields = ("username",)
+        fields: ClassVar[tuple[str, ...]] = ("username",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].help_text = ""
+        self.fields["password1"].help_text = _("At least 8 characters, not a common password.")
+        self.fields["password2"].label = _("Repeat the password")
+        self.fields["password2"].help_text = ""
+
+    def validate_password_for_user(self, user: User, password_field_name: str = "") -> None:
+        """Check the password even if its repetition differs, to report all errors together."""
+        field = "password2" if "password2" in self.cleaned_data else "password1"
+        super().validate_password_for_user(user, field)  # type: ignore[misc]  # newer than its stubs
 
 
 def _token_path() -> Path:
@@ -31,11 +47,11 @@ def _token_path() -> Path:
 
 
 def needed() -> bool:
-    return not User.objects.filter(is_superuser=True, is_active=True).exists()
+    return not roles.has_administrator()
 
 
 def setup_token() -> str | None:
-    """The token of the link, made on demand; None once an active administrator exists."""
+    """Return the token of the link, created on demand; None if an active administrator exists."""
     if needed():
         return secrets.stored_key(_token_path(), size=24)
     _token_path().unlink(missing_ok=True)
@@ -48,10 +64,10 @@ def is_valid(token: str) -> bool:
 
 
 def create_first_administrator(form: SetupForm) -> User | None:
-    """Saves the person of a valid ``form``; None when somebody else was first.
+    """Save the user of a valid ``form``; None if another request was first.
 
-    The row of the user table's content type always exists. Locking it makes two browsers come
-    one after the other on PostgreSQL; SQLite's transactions here lock at their start anyway.
+    The row of the user table's content type always exists. Locking it serializes concurrent
+    requests on PostgreSQL; SQLite transactions lock at their start anyway.
     """
     kind = ContentType.objects.get_for_model(User)
     with transaction.atomic():
@@ -59,7 +75,7 @@ def create_first_administrator(form: SetupForm) -> User | None:
         if not needed():
             return None
         user: User = form.save(commit=False)
-        user.is_staff = user.is_superuser = True
+        user.role = Role.ADMINISTRATOR
         user.save()
     _token_path().unlink(missing_ok=True)
     return user

@@ -1,4 +1,4 @@
-"""Django's own `createsuperuser`, for which an e-mail address is optional here."""
+"""Django's `createsuperuser` without a required e-mail address."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from django.utils.translation import gettext as _
 
 
 class Command(createsuperuser.Command):
-    """People sign in by username and the product sends no mail, so neither `--noinput` nor the
-    prompts ask for an address; `--email` and DJANGO_SUPERUSER_EMAIL still set one."""
+    """Does not require an e-mail address, since users sign in by username.
+
+    Neither `--noinput` nor the prompts ask for one; `--email` and DJANGO_SUPERUSER_EMAIL still set
+    it.
+    """
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -20,5 +23,5 @@ class Command(createsuperuser.Command):
         try:
             return super().handle(*args, **options)
         except IntegrityError:
-            # Django's own check of the name minds case, the table does not.
-            raise CommandError(_("There is a person of this name already.")) from None
+            # Django's check of the name is case-sensitive, the table's constraint is not.
+            raise CommandError(_("That username is already taken.")) from None
