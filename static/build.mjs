@@ -21,19 +21,55 @@ const common = {
 const builds = [
   {
     ...common,
-    entryPoints: [here("src/app.js"), here("src/admin.js"), here("src/shared.js")],
+    entryPoints: [
+      "app.js",
+      "admin.js",
+      "hash-worker.js",
+      "knowledge.js",
+      "overview.js",
+      "shared.js",
+      "usage.js",
+    ].map((name) => here(`src/${name}`)),
     format: "esm",
     splitting: true,
     chunkNames: "chunks/[name]-[hash]",
   },
-  // Runs before the first paint, so it is a classic script of its own.
-  { ...common, entryPoints: [here("src/early.js")], format: "iife" },
-  { ...common, entryPoints: [here("src/styles/site.css")] },
+  // pdf.js runs it as a worker, from the address that `documents/pdf-page.js` names.
+  {
+    ...common,
+    entryPoints: [
+      { in: here("node_modules/pdfjs-dist/legacy/build/pdf.worker.mjs"), out: "pdf/worker" },
+    ],
+    format: "esm",
+    logLevel: "warning",
+  },
+  // Runs before the first paint, or on a page without modules: classic scripts of their own.
+  {
+    ...common,
+    entryPoints: [
+      here("src/before-paint.js"),
+      here("src/passkeys.js"),
+      here("src/reload-while-running.js"),
+      here("src/show-passwords.js"),
+    ],
+    format: "iife",
+  },
+  {
+    ...common,
+    entryPoints: ["site.css", "admin.css", "overview.css"].map((name) =>
+      here(`src/styles/${name}`),
+    ),
+  },
 ];
 
 await rm(here("dist"), { recursive: true, force: true });
 await mkdir(here("dist"), { recursive: true });
 await cp(here("src/icons"), here("dist/icons"), { recursive: true });
+// Data of pdf.js: encodings of East Asian fonts, fonts that a PDF may leave out, and the decoder of
+// JPEG 2000 without WebAssembly, which the content security policy does not allow.
+for (const name of ["cmaps", "standard_fonts", "wasm/openjpeg_nowasm_fallback.js"]) {
+  await cp(here(`node_modules/pdfjs-dist/${name}`), here(`dist/pdf/${name}`), { recursive: true });
+}
 if (watching) {
   for (const options of builds) {
     await (await esbuild.context(options)).watch();

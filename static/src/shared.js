@@ -1,12 +1,12 @@
-/** The page where others read a copy of a conversation. */
-import { loadMarkdown } from "./answer-body.js";
-import { AnswerParts } from "./answer-parts.js";
-import { byId, copyFrom, h } from "./dom.js";
-import { gettext } from "./i18n.js";
+/** The page of a shared conversation, a read-only copy. */
+import { loadMarkdown } from "./answer/answer-body.js";
+import { AnswerParts } from "./answer/answer-parts.js";
+import { byId, copyFrom, h } from "./lib/dom.js";
+import { gettext } from "./lib/i18n.js";
 
 loadMarkdown();
 
-/** @type {{role: string, content: string, syntax: import("./output.js").Syntax}[]} */
+/** @type {{role: string, content: string, syntax: import("./lib/wire").OutputSyntax}[]} */
 const messages = JSON.parse(byId("messages").textContent);
 const thread = byId("thread");
 

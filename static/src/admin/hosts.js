@@ -1,40 +1,20 @@
-/** The hosts: memory, and what each holds. */
-import { h } from "../dom.js";
-import { bytes, fill, gettext, number, percent } from "../i18n.js";
-import { post } from "./follower.js";
+/** The hosts with their memory and loaded models. */
+import { h } from "../lib/dom.js";
+import { bytes, fill, gettext, number, percent } from "../lib/i18n.js";
+import { post } from "./snapshot-socket.js";
+import { at } from "../lib/urls.js";
 
 /**
- * @typedef {object} Model
- * @property {string} name
- * @property {string} state
- * @property {string} state_text
- * @property {number | null} progress
- * @property {number} busy
- * @property {number} slots
- * @property {number} context
- * @property {number} memory
- * @property {string} reason
- * @property {number} layers
- * @property {number} on_devices
- * @property {string} device_problem
- * @property {string} weights
- *
- * @typedef {object} Device
- * @property {string} name
- * @property {string} description
- * @property {number} free
- * @property {number} total
- * @property {number} promised
- *
- * @typedef {object} Host
- * @property {string} id
- * @property {string} name
- * @property {{total: number, available: number, budget: number, committed: number} | null} memory
- * @property {Device[]} devices
- * @property {Model[]} models
+ * @typedef {import("../lib/wire").HostRow} Host
+ * @typedef {import("../lib/wire").ModelRow} Model
+ * @typedef {import("../lib/wire").HostDevice} Device
  */
 
-const TONES = /** @type {Record<string, string>} */ ({ ready: "good", failed: "bad" });
+const TONES = /** @type {Record<string, string>} */ ({
+  ready: "good",
+  failed: "bad",
+  unreachable: "bad",
+});
 
 export class Hosts {
   #shown = "";
@@ -57,7 +37,7 @@ export class Hosts {
   /** @param {{hosts?: Host[] | null}} now */
   show({ hosts }) {
     const now = JSON.stringify(hosts);
-    // A button in use keeps its place until it is left.
+    // Keep a focused button in place until it loses the focus.
     if (now === this.#shown) {
       return;
     }
@@ -67,7 +47,7 @@ export class Hosts {
     if (!hosts?.length) {
       const text = hosts
         ? gettext("No host is running.")
-        : gettext("Redis does not answer, so the hosts are not known.");
+        : gettext("Redis is not responding. The state of the hosts is unknown.");
       this.element.append(h("p", {}, text));
     }
     if (focused) {
@@ -84,19 +64,37 @@ export class Hosts {
     return h(
       "section",
       { className: "module host" },
-      h("h2", {}, host.name),
+      h(
+        "h2",
+        {},
+        host.name,
+        host.draining ? " " : null,
+        host.draining
+          ? h(
+              "span",
+              {
+                className: "badge warn",
+                title: gettext("It takes no more requests and ends when its answers are complete."),
+              },
+              gettext("draining"),
+            )
+          : null,
+      ),
       memory &&
         h(
           "p",
           {},
           h("meter", { min: 0, max: 1, value: used, "aria-label": gettext("Memory") }),
           " ",
-          fill(gettext("{used} of {budget} that models may use; {free} of {total} are free"), {
-            used: bytes(memory.committed),
-            budget: bytes(memory.budget),
-            free: bytes(memory.available),
-            total: bytes(memory.total),
-          }),
+          fill(
+            gettext("{used} of {budget} model memory used; {free} of {total} system memory free"),
+            {
+              used: bytes(memory.committed),
+              budget: bytes(memory.budget),
+              free: bytes(memory.available),
+              total: bytes(memory.total),
+            },
+          ),
         ),
       ...host.devices.map((device) =>
         h(
@@ -109,7 +107,7 @@ export class Hosts {
             "aria-label": device.name,
           }),
           " ",
-          fill(gettext("{device}: {used} of {total} are promised to models; {free} are free"), {
+          fill(gettext("{device}: {used} of {total} reserved for models; {free} free"), {
             device: `${device.name} (${device.description})`,
             used: bytes(device.promised),
             total: bytes(device.total),
@@ -143,7 +141,7 @@ export class Hosts {
               ...host.models.flatMap((model) => [this.#model(host, model), ...details(model)]),
             ),
           )
-        : h("p", { className: "quiet" }, gettext("No model is in memory.")),
+        : h("p", { className: "quiet" }, gettext("No model is loaded.")),
     );
   }
 
@@ -169,17 +167,19 @@ export class Hosts {
       h(
         "td",
         {},
-        h(
-          "button",
-          {
-            type: "button",
-            "data-key": `${host.id} ${model.name}`,
-            "aria-label": fill(gettext("Unload {name}"), { name: model.name }),
-            disabled: model.state !== "ready",
-            onclick: () => void this.#act("unload", model.name),
-          },
-          gettext("Unload"),
-        ),
+        model.remote
+          ? null
+          : h(
+              "button",
+              {
+                type: "button",
+                "data-key": `${host.id} ${model.name}`,
+                "aria-label": fill(gettext("Unload {name}"), { name: model.name }),
+                disabled: model.state !== "ready",
+                onclick: () => void this.#act("unload", model.name),
+              },
+              gettext("Unload"),
+            ),
       ),
     );
   }
@@ -189,15 +189,12 @@ export class Hosts {
    * @param {string} name
    */
   async #act(action, name) {
-    let text = "";
+    let text;
     try {
-      await post(`/admin/hosts/${action}/`, this.csrf, { name });
-      text = fill(
-        action === "load" ? gettext("{name} is being loaded.") : gettext("{name} goes."),
-        {
-          name,
-        },
-      );
+      await post(at(`/admin/hosts/${action}/`), this.csrf, { name });
+      text = fill(action === "load" ? gettext("Loading {name}…") : gettext("Unloading {name}…"), {
+        name,
+      });
     } catch (error) {
       text = error instanceof Error ? error.message : String(error);
     }
@@ -208,21 +205,21 @@ export class Hosts {
 }
 
 /**
- * A row of its own: a cell would be too narrow for it on a phone.
+ * A separate row: a cell would be too narrow on a phone.
  * @param {Model} model
  */
 function details(model) {
   const texts = [];
   if (model.weights) {
-    const text = gettext("Computed with a copy of its weights as {kind}, which is faster here");
+    const text = gettext("Running from a {kind} copy of the weights (faster on this CPU)");
     texts.push(h("div", {}, fill(text, { kind: model.weights })));
   }
   if (model.on_devices) {
     const figures = { count: number(model.on_devices), layers: number(model.layers) };
-    texts.push(h("div", {}, fill(gettext("{count} of {layers} layers on devices"), figures)));
+    texts.push(h("div", {}, fill(gettext("{count} of {layers} layers on GPU"), figures)));
   }
   if (model.device_problem) {
-    const text = gettext("A device did not take more layers: {reason}");
+    const text = gettext("Couldn't offload more layers to the GPU: {reason}");
     const reason = { reason: model.device_problem };
     texts.push(h("div", { className: "job-error" }, fill(text, reason)));
   }

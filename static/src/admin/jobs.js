@@ -1,33 +1,21 @@
-/** The table of jobs: a row for each, changed in place so that focus and open logs stay. */
-import { h } from "../dom.js";
-import { bytes, dateTime, fill, gettext, percent } from "../i18n.js";
-import { post } from "./follower.js";
+/** The table of jobs. Rows are updated in place, so that the focus and open logs stay. */
+import { h } from "../lib/dom.js";
+import { bytes, dateTime, fill, gettext, percent } from "../lib/i18n.js";
+import { post } from "./snapshot-socket.js";
+import { at } from "../lib/urls.js";
 
 /**
- * @typedef {object} Job
- * @property {string} id
- * @property {string} kind
- * @property {string} target
- * @property {string} source
- * @property {string} state
- * @property {string} state_text
- * @property {string} wanted
- * @property {string} stage
- * @property {number} done
- * @property {number} total
- * @property {number | null} speed
- * @property {number | null} left
- * @property {string} error
- * @property {string} by
- * @property {string} at
- * @property {string[]} can
+ * @typedef {import("../lib/wire").JobRow} Job
  */
 
 /** @type {Record<string, () => string>} */
 const ACTIONS = {
   pause: () => gettext("Pause"),
-  resume: () => gettext("Go on"),
+  resume: () => gettext("Resume"),
+  retry: () => gettext("Try again"),
   cancel: () => gettext("Cancel"),
+  default: () => gettext("Make this the default"),
+  remove: () => gettext("Remove"),
 };
 const TONES = /** @type {Record<string, string>} */ ({ done: "good", failed: "bad" });
 
@@ -158,7 +146,7 @@ class Row {
       }
       if (button) {
         button.setAttribute("aria-label", `${label()}: ${job.target}`);
-        // A button that has the focus is not taken away from under it.
+        // Don't replace a button that has the focus.
         const focused = document.activeElement === button;
         button.hidden = !can && !focused;
         button.disabled = !can || job.wanted !== "";
@@ -173,8 +161,13 @@ class Row {
       return;
     }
     try {
-      const { job: now } = await post(`/admin/jobs/${job.id}/${action}/`, this.csrf);
-      this.update(now);
+      const { job: now } = await post(at(`/admin/jobs/${job.id}/${action}/`), this.csrf);
+      if (now) {
+        this.update(now);
+      } else {
+        this.element.remove();
+        this.log.remove();
+      }
     } catch (error) {
       this.error.textContent = error instanceof Error ? error.message : String(error);
     }
@@ -189,7 +182,7 @@ class Row {
   }
 
   async #load() {
-    const response = await fetch(`/admin/jobs/${this.#job?.id}/log/`);
+    const response = await fetch(at(`/admin/jobs/${this.#job?.id}/log/`));
     if (!response.ok) {
       return;
     }

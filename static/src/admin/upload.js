@@ -1,7 +1,8 @@
-/** A file sent in pieces, each behind the one before; what is there already is not sent again. */
-import { byId } from "../dom.js";
-import { bytes, fill, gettext, percent } from "../i18n.js";
-import { recall, remember } from "../storage.js";
+/** Resumable upload of a file in sequential chunks. */
+import { byId } from "../lib/dom.js";
+import { bytes, fill, gettext, percent } from "../lib/i18n.js";
+import { recall, remember } from "../lib/storage.js";
+import { at } from "../lib/urls.js";
 
 const RETRY_MS = 2000;
 const RETRIES = 30;
@@ -30,10 +31,16 @@ export class Upload {
     this.bar.hidden = false;
     try {
       const id = await this.#pieces(file);
-      this.state.textContent = gettext("All of it is here and is being installed.");
-      await this.#ask(`${id}/install/`, new URLSearchParams({ name: String(fields.get("name")) }));
+      this.state.textContent = gettext("Upload complete. Installing…");
+      await this.#ask(
+        `${id}/install/`,
+        new URLSearchParams({
+          name: String(fields.get("name")),
+          available: String(fields.get("available") ?? ""),
+        }),
+      );
       remember(key(file), null);
-      location.assign("/admin/jobs/");
+      location.assign(at("/admin/jobs/"));
     } catch (error) {
       this.state.textContent = error instanceof Error ? error.message : String(error);
       this.button.disabled = false;
@@ -42,7 +49,7 @@ export class Upload {
 
   /**
    * @param {File} file
-   * @returns {Promise<string>} the upload's id, once all of it is there
+   * @returns {Promise<string>} the upload's id, once it is complete
    */
   async #pieces(file) {
     let { id, arrived } = await this.#begin(file);
@@ -62,7 +69,7 @@ export class Upload {
         if (failures > RETRIES || (error instanceof Refused && !error.stale)) {
           throw error;
         }
-        this.state.textContent = gettext("The connection broke. Trying again…");
+        this.state.textContent = gettext("Connection lost. Retrying…");
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
         arrived = (await this.#ask(`${id}/`).catch(() => ({ arrived }))).arrived;
       }
@@ -72,7 +79,7 @@ export class Upload {
   }
 
   /**
-   * Goes on with an upload of the same file, or begins one.
+   * Resume an upload of the same file, or start one.
    * @param {File} file
    * @returns {Promise<{id: string, arrived: number}>}
    */
@@ -92,10 +99,10 @@ export class Upload {
 
   /**
    * @param {string} path
-   * @param {BodyInit} [body] none to only ask
+   * @param {BodyInit} [body] none to request the offset only
    */
   async #ask(path, body) {
-    const response = await fetch(`/admin/uploads/${path}`, {
+    const response = await fetch(at(`/admin/uploads/${path}`), {
       method: body === undefined ? "GET" : "POST",
       headers: { "X-CSRFToken": this.data.csrf },
       body,
@@ -114,8 +121,8 @@ class Refused extends Error {
    * @param {number} status
    */
   constructor(error, status) {
-    super(error.message ?? gettext("The server did not answer. Try again."));
-    // The server has another amount than this page thought, or was away.
+    super(error.message ?? gettext("The server did not respond. Try again."));
+    // The server has another offset than this page, or was unreachable.
     this.stale = error.code ? error.code === "upload_refused" : status >= 500;
   }
 }

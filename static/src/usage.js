@@ -1,0 +1,4 @@
+/** The page of one's own usage. */
+import { drawCharts } from "./charts/charts.js";
+
+drawCharts();
