@@ -11,6 +11,15 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError as error:
         raise SystemExit("Django is not installed here. Run `make setup` first.") from error
+    if sys.argv[1:] in (["--version"], ["version"]):
+        # Django would print its own version.
+        from chatsite.version import product_version
+
+        print(product_version())  # noqa: T201
+        return
+    from chatsite import logs
+
+    logs.configure_command()
     if sys.argv[1:2] == ["up"]:
         # Its options are settings, which are made when Django loads.
         from chatsite.supervisor import arguments

@@ -1,17 +1,20 @@
-"""What a process that serves for days does about Python's cyclic garbage."""
+"""Garbage collection in long-running processes."""
 
 from __future__ import annotations
 
 import gc
 from typing import Final
 
-# Objects made before the youngest are looked through; Python's 700 come together in every request.
+# Allocations between collections of the youngest generation; every request exceeds Python's 700.
 _YOUNG: Final = 10_000
 
 
-def settle() -> None:
-    """Call it once what start-up loads is there: a full round then need not look through all of
-    Django, which takes a tenth of a second in which nobody gets a token."""
+def freeze_startup_objects() -> None:
+    """Exclude all current objects from garbage collection; call it after start-up.
+
+    A full collection then does not scan all of Django, which takes a tenth of a second during
+    which no token is sent.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG)

@@ -1,10 +1,15 @@
-"""How every process of ours logs: one JSON object or one prefixed text line per event.
+"""The log format of all processes: one JSON object or one prefixed text line per event.
 
 Below `manage.py up` all children write JSON to their pipe, and the supervisor writes the one
-stream that people see, in the format of `CHATSITE_LOG_FORMAT`. A process that runs by itself,
-under systemd for instance, writes that format to its standard error.
+stream that operators see, in the format of `CHATSITE_LOG_FORMAT`. A process that runs by itself,
+for instance under systemd, writes that format to its standard error.
 
-Only the standard library: the engine child logs through this too.
+Messages are constants; values are fields (``extra``), so that the JSON log can be searched by
+them. Engine children write their own format, see `sandbox.log_lines`.
+
+Each line logged for a request has its ``request_id``, each line of an answer its ``generation``:
+`bind` sets them for a task and for the threads and tasks that it starts. The request's ID travels
+with the job to the inference host.
 """
 
 from __future__ import annotations
@@ -13,19 +18,29 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
+
+from chatsite.sandbox.log_lines import RECORD_FIELDS, described
 
 Entry = Mapping[str, Any]
 
-_KNOWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+# The current request (HTTP request, or command on a socket) and answer; added to each line that is
+# logged during them.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+generation_id: ContextVar[str] = ContextVar("generation_id", default="")
+
 _FIXED = ("time", "process", "level", "logger", "message", "exception")
+# Reserved names, which can't be fields of ``extra``.
+RESERVED: Final = RECORD_FIELDS | {*_FIXED, "request_id"}
 _PROCESS_WIDTH = 10
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
-# Lines per request, per task or at each start: of use only to who looks for a fault.
-_CHATTY = (
+# Loggers with lines per request, per task or at each start, useful only for debugging.
+CHATTY = (
     "asyncio",
     "celery.app.trace",
     "celery.beat",
@@ -33,34 +48,78 @@ _CHATTY = (
     "celery.worker",
     "daphne",
     "django.channels.server",
+    "httpcore",
+    "httpx",
     "kombu",
 )
 
 
-def configure(process: str, stream: TextIO | None = None) -> None:
-    """Sends all logging of this process to ``stream`` (standard error), named ``process``.
+@contextmanager
+def bind(*, request: str | None = None, generation: str | None = None) -> Iterator[None]:
+    """Add IDs to the lines that are logged in the block; None keeps the current one."""
+    bound = [
+        (variable, variable.set(value))
+        for variable, value in ((request_id, request), (generation_id, generation))
+        if value is not None
+    ]
+    try:
+        yield
+    finally:
+        for variable, token in bound:
+            variable.reset(token)
 
-    Replaces what others configured, so that it may be called after them.
+
+def configure(process: str, stream: TextIO | None = None) -> None:
+    """Send all logging of this process, named ``process``, to ``stream`` (standard error).
+
+    Replaces any earlier configuration, so it may be called after libraries have configured theirs.
     """
     level = os.environ.get("CHATSITE_LOG_LEVEL", "").upper() or "INFO"
     handler = logging.StreamHandler(stream or sys.stderr)
-    as_json = os.environ.get("CHATSITE_LOG_FORMAT", "").lower() == "json"
-    handler.setFormatter(_Formatter(process, as_json, terminal=handler.stream.isatty()))
+    handler.setFormatter(_formatter(process, handler.stream))
     handler.addFilter(_worth_a_line)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
-    for name in _CHATTY:
+    for name in CHATTY:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)
 
 
+def configure_command() -> None:
+    """Show warnings of a `manage.py` command with their fields, on standard error.
+
+    A command that calls `configure` replaces this.
+    """
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_formatter("manage", sys.stderr))
+
+
+def _formatter(process: str, stream: TextIO) -> Formatter:
+    as_json = os.environ.get("CHATSITE_LOG_FORMAT", "").lower() == "json"
+    return Formatter(process, as_json, terminal=stream.isatty())
+
+
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    """Not each refusal of `/healthz`, which is asked often, above all while things are down;
-    it logs what is missing itself."""
+    """Drop lines for refusals of `/healthz` and its parts.
+
+    It is polled often, above all during failures, and logs what is missing itself.
+    """
     return not (
         record.name == "django.request"
-        and getattr(getattr(record, "request", None), "path", None) == "/healthz"
+        and _is_probe(getattr(getattr(record, "request", None), "path", None))
     )
+
+
+def _is_probe(path: object) -> bool:
+    return isinstance(path, str) and (path == "/healthz" or path.startswith("/healthz/"))
+
+
+def _is_refusal(record: logging.LogRecord) -> bool:
+    """Whether the record is a 4xx response.
+
+    Django adds the traceback of the exception that caused it, which is no fault of the server.
+    """
+    return record.name == "django.request" and 400 <= getattr(record, "status_code", 0) < 500
 
 
 def _log_uncaught(
@@ -69,10 +128,10 @@ def _log_uncaught(
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    logging.getLogger(__name__).critical("uncaught", exc_info=(kind, error, trace))
+    logging.getLogger(__name__).critical("Uncaught exception", exc_info=(kind, error, trace))
 
 
-class _Formatter(logging.Formatter):
+class Formatter(logging.Formatter):
     def __init__(self, process: str, as_json: bool, terminal: bool) -> None:
         super().__init__()
         self._process = process
@@ -91,14 +150,23 @@ class _Formatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        entry |= {key: value for key, value in vars(record).items() if key not in _KNOWN}
-        if record.exc_info:
+        if id := request_id.get():
+            entry["request_id"] = id
+        entry |= {
+            key: described(value) if isinstance(value, BaseException) else value
+            for key, value in vars(record).items()
+            if key not in RECORD_FIELDS and key not in entry
+        }
+        # A field of the line has priority: a process may log about another answer than its own.
+        if id := generation_id.get():
+            entry.setdefault("generation", id)
+        if record.exc_info and not _is_refusal(record):
             entry["exception"] = self.formatException(record.exc_info)
         return entry
 
 
 def timestamp(seconds: float) -> str:
-    """ISO 8601 in UTC with milliseconds."""
+    """Return ISO 8601 in UTC with milliseconds."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
@@ -108,16 +176,17 @@ def to_json(entry: Entry) -> str:
 
 
 def to_text(entry: Entry, terminal: bool) -> str:
-    """One line per line of the message and the traceback, all with the prefix, so that a line
-    break in what somebody sent can't pass for a line of another process.
+    """Return one line per line of the message and the traceback.
 
-    Local time; on a ``terminal`` without the date and with colour.
+    All have the prefix, so that a line break in a client's input can't pass for a line of another
+    process. Fields follow the message as ``key=value``. Times are local; on a ``terminal`` without
+    the date and with color.
     """
     moment = datetime.fromisoformat(str(entry["time"])).astimezone()
     clock = moment.strftime("%H:%M:%S" if terminal else "%Y-%m-%d %H:%M:%S")
     level = str(entry["level"])
     prefix = f"{clock}.{moment.microsecond // 1000:03d} {entry['process']:<{_PROCESS_WIDTH}}"
-    extra = "".join(f" {key}={entry[key]}" for key in entry if key not in _FIXED)
+    extra = "".join(f" {key}={_field(entry[key])}" for key in entry if key not in _FIXED)
     body = f"{entry['message']}{extra}"
     if "exception" in entry:
         body = f"{body}\n{entry['exception']}"
@@ -128,8 +197,15 @@ def to_text(entry: Entry, terminal: bool) -> str:
     return "\n".join(lines)
 
 
+def _field(value: object) -> str:
+    """Return the text, quoted if it contains spaces, quotes or line breaks."""
+    text = value if isinstance(value, str) else str(value)
+    plain = text.isprintable() and text and not set(text) & set(' "=')
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
 def _printable(line: str) -> str:
-    """Escape sequences in what somebody sent must not reach the operator's terminal."""
+    """Escape control characters: a client's input must not control the operator's terminal."""
     return "".join(
         char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in line
     )

@@ -1,18 +1,43 @@
-"""Secrets in the data folder, made once, readable by their owner alone."""
+"""Secrets in the data folder, readable by their owner only, and encrypted ones in the database."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import secrets
 from pathlib import Path
 
+from cryptography.fernet import Fernet, InvalidToken
+
+
+class UnreadableSecret(Exception):
+    """A secret was encrypted with another secret key, or is damaged."""
+
+
+def encrypt(text: str, secret_key: str, purpose: str) -> str:
+    """Return ``text`` encrypted with a key derived from ``secret_key`` and ``purpose``."""
+    return _cipher(secret_key, purpose).encrypt(text.encode()).decode()
+
+
+def decrypt(encrypted: str, secret_key: str, purpose: str) -> str:
+    """Return what `encrypt` was given. Raises `UnreadableSecret`."""
+    try:
+        return _cipher(secret_key, purpose).decrypt(encrypted.encode()).decode()
+    except InvalidToken as error:
+        raise UnreadableSecret from error
+
+
+def _cipher(secret_key: str, purpose: str) -> Fernet:
+    key = hashlib.sha256(purpose.encode() + secret_key.encode()).digest()
+    return Fernet(base64.urlsafe_b64encode(key))
+
 
 def stored_key(path: Path, size: int = 64) -> str:
-    """Returns the key in ``path``, making one of ``size`` random bytes with mode 0600 if there
-    is none. The text is safe in an address.
+    """Return the key in ``path``; generate one of ``size`` random bytes with mode 0600 if needed.
 
-    Two processes or threads may ask at once: the key is written to a file of its own and linked
-    into place, which only the first can do; both then read the same one.
+    The text is URL-safe. Concurrent calls are safe: the key is written to a temporary file and
+    linked into place, which succeeds only once; all callers then read the same key.
     """
     try:
         return path.read_text()

@@ -1,7 +1,7 @@
-"""The curated list of models that an administrator may fetch: `catalogue_data.toml`, checked.
+"""The curated list of models that an administrator can download: `catalogue_data.toml`.
 
-The facts about each model's layers are enough for `memory.py` to say what it would take before
-any of it is here.
+The facts about each model's layers are enough for `memory.py` to compute its memory use before it
+is downloaded.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from msgspec import Meta
 
-from models_admin.memory import Layer, Shape, window_layers
+from models_admin.gguf.memory import Layer, Shape, window_layers
 
-Purpose = Literal["chat", "reasoning", "code", "embedding"]
+Purpose = Literal["chat", "reasoning", "code", "embedding", "reranking"]
 Positive = Annotated[int, Meta(ge=1)]
 
 PURPOSES: Final[dict[Purpose, str | Promise]] = {
@@ -26,29 +26,35 @@ PURPOSES: Final[dict[Purpose, str | Promise]] = {
     "reasoning": _("Reasoning"),
     "code": _("Code"),
     "embedding": _("Embedding"),
+    "reranking": _("Reranking"),
 }
 
 _ABOUT: Final[dict[str, str | Promise]] = {
     "smollm2": _("Small enough for any machine; English, simple questions and short texts."),
     "qwen2.5": _("Chat in Chinese, English and 27 other languages; good at tables and JSON."),
-    "qwen3": _("Chat in over 100 languages; can think before it answers, and calls tools."),
+    "qwen3": _("Chat in over 100 languages; can reason before it answers, and calls tools."),
     "llama3": _("Chat in English and seven European and Asian languages; calls tools."),
     "gemma3": _("Chat in over 140 languages, with careful wording."),
     "mistral": _("Chat in English and other European languages; short and quick answers."),
     "phi4": _("Chat in English; strong at mathematics and logic for its size."),
     "granite": _("Chat for businesses in twelve languages; summaries, extraction, tools."),
-    "gpt-oss": _("Thinks before it answers; only a part of it computes each word, so it is quick."),
-    "deepseek-r1": _("Thinks at length before it answers; mathematics, logic and code."),
-    "codellama": _("Writes and completes code; an older model that knows many languages."),
+    "gpt-oss": _(
+        "Reasons before it answers; uses only some of its parameters per token, so it is fast."
+    ),
+    "deepseek-r1": _("Reasons at length before it answers; mathematics, logic and code."),
+    "codellama": _("Writes and completes code in many languages; an older model."),
     "qwen2.5-coder": _("Writes, completes and explains code in over 90 languages."),
-    "qwen3-coder": _("Writes code with tools; only a part of it computes each word."),
+    "qwen3-coder": _("Writes code with tools; uses only some of its parameters per token."),
     "embed": _("Turns texts into vectors for search. It does not chat."),
+    "rerank": _("Sorts texts by their relevance to a question. It does not chat."),
 }
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``source`` is a name as `models pull` takes it, ``size`` in bytes. Where it is not
-    ``exact``, the published file may differ from it by a few per cent."""
+    """A downloadable file; ``source`` is a name for `models pull`, ``size`` is in bytes.
+
+    Unless ``exact``, the size of the published file may differ by a few per cent.
+    """
 
     source: Annotated[str, Meta(min_length=1)]
     quantization: Annotated[str, Meta(min_length=1)]
@@ -57,8 +63,11 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of the model's layers, which are all alike; see `memory.Shape`. ``head`` is the length of
-    keys and of values of one head, ``window`` that of a sliding one where there is any."""
+    """The properties of a model whose layers are all alike; see `memory.Shape`.
+
+    ``head`` is the length of the keys and of the values of one head, ``window`` that of a sliding
+    window, 0 if there is none.
+    """
 
     architecture: str
     blocks: Positive
@@ -74,8 +83,10 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``name`` is Ollama's; ``parameters`` counts them; the first of ``files`` is what its
-    name stands for there, or the smallest."""
+    """A model of the catalogue; ``name`` is Ollama's and ``parameters`` the parameter count.
+
+    The first of ``files`` is the one that the name refers to at Ollama, or the smallest.
+    """
 
     name: Annotated[str, Meta(min_length=1)]
     family: str
@@ -120,7 +131,7 @@ class _Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
-    """All of them, small to large within each purpose."""
+    """Return all entries, smallest first within each purpose."""
     text = Path(__file__).with_suffix(".toml").read_text()
     return msgspec.convert(tomllib.loads(text), _Data).models
 

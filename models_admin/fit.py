@@ -1,4 +1,4 @@
-"""Whether a model fits a machine, and the sentence that says so."""
+"""Whether a model fits a machine's memory, and the text about it."""
 
 from __future__ import annotations
 
@@ -6,50 +6,64 @@ from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
-from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
-from chatsite.inference.status import HostStatus
-from models_admin import memory
+from chatsite.hosts.status import HostStatus
+from chatsite.sizes import file_size
+from models_admin.gguf import memory
 
 Verdict = Literal["fits", "smaller", "none"]
-# A shorter context than this is not offered: questions hardly fit it.
+# Shorter contexts are not offered: most questions would not fit.
 LEAST_CONTEXT = 512
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """``need`` is what the model takes with the context that was asked for, ``offered`` with the
-    one that fits, the smallest one where none does; ``room`` bytes may be used for models."""
+    """The memory need of a model compared to ``room``, the bytes available for models.
+
+    ``need`` is the need with the requested context, ``offered`` with the largest one that fits, or
+    the smallest one if none fits.
+    """
 
     verdict: Verdict
     need: memory.Need
     offered: memory.Need
     room: int
 
+    @property
+    def short(self) -> str:
+        """Return the verdict and the memory alone, such as ``Fits: 1.0 GB of 20.6 GB``."""
+        if self.verdict == "fits":
+            text = _("Fits: %(need)s of %(room)s")
+        elif self.verdict == "smaller":
+            text = _("Fits with a smaller context: %(need)s of %(room)s")
+        else:
+            text = _("Does not fit: %(need)s of %(room)s")
+        return text % {"need": file_size(self.offered.total), "room": file_size(self.room)}
+
     def __str__(self) -> str:
         figures = {
-            "need": filesizeformat(self.need.total),
+            "need": file_size(self.need.total),
             "context": self.need.context,
             "slots": self.need.slots,
-            "room": filesizeformat(self.room),
-            "smaller": filesizeformat(self.offered.total),
+            "room": file_size(self.room),
+            "smaller": file_size(self.offered.total),
             "less": self.offered.context,
         }
         if self.verdict == "fits":
             text = _(
-                "Fits: takes %(need)s with a context of %(context)s tokens for each of %(slots)s "
-                "answers at once, of %(room)s that models may use."
+                "Fits: %(need)s of %(room)s model memory, with a context of %(context)s tokens for "
+                "each of %(slots)s parallel requests."
             )
         elif self.verdict == "smaller":
             text = _(
-                "Fits with a smaller context: %(smaller)s with %(less)s tokens for each of "
-                "%(slots)s answers at once, of %(room)s that models may use. With %(context)s "
-                "tokens it takes %(need)s."
+                "Fits with a smaller context: %(smaller)s of %(room)s model memory, with %(less)s "
+                "tokens for each of %(slots)s parallel requests. With %(context)s tokens it needs "
+                "%(need)s."
             )
         else:
             text = _(
-                "Does not fit: takes %(smaller)s even with a context of %(less)s tokens for each "
-                "of %(slots)s answers at once; models may use %(room)s."
+                "Does not fit: %(smaller)s of %(room)s model memory, even with a context of "
+                "%(less)s tokens for each of %(slots)s parallel requests."
             )
         return text % figures
 
@@ -62,7 +76,7 @@ def fit(
     slots: int,
     flash_attention: bool = False,
 ) -> Fit:
-    """For ``slots`` answers at once with ``context`` tokens each, in ``room`` bytes."""
+    """Compute the fit for ``slots`` parallel requests of ``context`` tokens in ``room`` bytes."""
     need = memory.needed(shape, context, slots, flash_attention=flash_attention)
     found = memory.largest_context(
         shape, room, context, slots, least=LEAST_CONTEXT, flash_attention=flash_attention
@@ -75,5 +89,5 @@ def fit(
 
 
 def room(hosts: Iterable[HostStatus]) -> int | None:
-    """What the roomiest of the hosts may use for models; None when there is none."""
+    """Return the largest memory in bytes that a host has for models; None without hosts."""
     return max((host.room for host in hosts if host.memory), default=None)

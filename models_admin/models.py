@@ -1,30 +1,50 @@
-"""Installed models: versions by content digest, the names that point to them, and the jobs that
-bring and change them."""
+"""Installed models: versions by content digest, the names that point to them, and jobs."""
 
 from __future__ import annotations
 
 import uuid
 from pathlib import Path
 
+import msgspec
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 
-class ModelVersion(models.Model):
-    """One GGUF file in the store, named by its SHA-256 (64 hex digits).
+class RemoteFacts(msgspec.Struct, frozen=True):
+    """What remote engines say of a model.
 
-    ``quarantined`` holds the reason why it may not be loaded, empty when it may.
+    ``context`` is in tokens, None if unknown. ``capabilities`` are those that all its engines have;
+    see `models_admin.engines`. ``isolated`` is whether all of them keep the prompt caches of users
+    apart.
     """
 
-    digest = models.CharField(primary_key=True, max_length=64)
+    name: str
+    context: int | None = None
+    capabilities: tuple[str, ...] = ()
+    isolated: bool = False
+
+
+class ModelVersion(models.Model):
+    """One GGUF file in the store, named by its SHA-256 (64 hex digits), or a remote model.
+
+    ``quarantined`` holds the reason why it may not be loaded; empty if it may. ``nature`` is what
+    `facts.nature` read of the file, for machines that do not have it; None until it was read. A
+    model of remote engines has no file and size 0; ``remote`` describes it (`RemoteFacts`), and its
+    digest is that of its name at the engines, which therefore share the load.
+    """
+
+    digest = models.CharField(_("digest"), primary_key=True, max_length=64)
     size = models.BigIntegerField(_("size in bytes"))
     source = models.CharField(_("source"), max_length=500, blank=True)
-    quarantined = models.TextField(_("quarantined because"), blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
+    quarantined = models.TextField(_("quarantine reason"), blank=True)
+    remote = models.JSONField(default=dict, db_default={}, blank=True, editable=False)
+    created_at = models.DateTimeField(_("installed at"), default=timezone.now)
+    nature = models.JSONField(null=True, editable=False)
 
     class Meta:
         verbose_name = _("model version")
@@ -35,31 +55,59 @@ class ModelVersion(models.Model):
 
     @property
     def path(self) -> Path:
-        """The name on disk is made here, from the digest alone."""
+        """Return the file's path, derived from the digest alone. A remote model has no file."""
         return Path(settings.DATA_DIR) / "models" / f"sha256-{self.digest}"
+
+    @property
+    def remote_facts(self) -> RemoteFacts | None:
+        """Return what remote engines say of the model; None if it is a file."""
+        return msgspec.convert(self.remote, RemoteFacts) if self.remote else None
+
+
+class ModelNames(models.QuerySet["ModelName"]):
+    def served(self) -> ModelNames:
+        """Return those that have a file, or an engine in use that offers them."""
+        offered = ModelVersion.objects.filter(
+            pk=OuterRef("version"), engine_models__present=True, engine_models__engine__enabled=True
+        )
+        return self.filter(Q(version__remote={}) | Exists(offered))
 
 
 class ModelName(models.Model):
-    """``name:tag`` as people see it. Lookup ignores case, as Ollama's does."""
+    """``name:tag`` as users see it. Lookup ignores case, as in Ollama."""
 
     name = models.CharField(_("name"), max_length=200)
-    version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="names")
-    # Of a custom model: `models_admin.custom.Configuration`. Empty for a plain one.
+    version = models.ForeignKey(
+        ModelVersion, on_delete=models.PROTECT, related_name="names", verbose_name=_("version")
+    )
+    # `models_admin.config.custom.Configuration` of a custom model; empty for a plain one.
     configuration = models.JSONField(default=dict, blank=True, editable=False)
-    # What the name stood for before, to go back to.
+    # The previous version, for rollback.
     previous = models.ForeignKey(
         ModelVersion, on_delete=models.PROTECT, null=True, editable=False, related_name="left_by"
     )
     previous_configuration = models.JSONField(default=dict, blank=True, editable=False)
-    # The name at its source, what the source had when it was installed and when it was last asked
-    # (`sources.Resolved.version`); empty when unknown.
-    origin = models.CharField(_("comes from"), max_length=1000, blank=True, editable=False)
+    # The name at the source, and the source's version (`sources.Resolved.version`) at installation
+    # and at the last check; empty if unknown.
+    origin = models.CharField(_("source"), max_length=1000, blank=True, editable=False)
     taken = models.CharField(max_length=64, blank=True, editable=False)
     newest = models.CharField(max_length=64, blank=True, editable=False)
     checked_at = models.DateTimeField(null=True, editable=False)
-    enabled = models.BooleanField(_("offered to people"), default=True)
-    # How it is held in memory, kept when the name goes over to another version; empty for what
-    # the server's settings say. See `placing.wish`.
+    enabled = models.BooleanField(_("available to users"), default=True)
+    # `catalogue.default_name` has the rule that applies if no model is the default.
+    is_default = models.BooleanField(_("default for new chats"), default=False, editable=False)
+    answer_tokens = models.PositiveIntegerField(
+        _("maximum answer length"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000_000)],
+        help_text=_(
+            "Tokens after which an answer in a chat is cut and can be continued. Empty: the "
+            "server's setting. API requests have their own limit."
+        ),
+    )
+    # Load preferences, kept when the name moves to another version; empty for the server's
+    # settings. See `load_preferences.preferences_of`.
     context = models.PositiveIntegerField(
         _("context"),
         null=True,
@@ -68,25 +116,27 @@ class ModelName(models.Model):
         help_text=_("Tokens per answer. Empty: the server's setting, or less if memory is short."),
     )
     slots = models.PositiveIntegerField(
-        _("answers at once"),
+        _("parallel requests (slots)"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(256)],
     )
     keep_alive = models.FloatField(
-        _("stays unused for"),
+        _("keep alive (seconds)"),
         null=True,
         blank=True,
         validators=[MinValueValidator(-1), MaxValueValidator(365 * 86400)],
-        help_text=_("Seconds until an unused model leaves memory; -1: until there is need."),
+        help_text=_("Seconds an idle model stays loaded. -1: until the memory is needed."),
     )
     pinned = models.BooleanField(
         _("always loaded"),
         default=False,
-        help_text=_("Loaded at start and never let go for another model."),
+        help_text=_("Loaded at startup and never unloaded to make room."),
     )
     created_at = models.DateTimeField(default=timezone.now)
-    updated_at = models.DateTimeField(auto_now=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
+
+    objects = ModelNames.as_manager()
 
     class Meta:
         verbose_name = _("model")
@@ -96,8 +146,13 @@ class ModelName(models.Model):
             models.UniqueConstraint(
                 Lower("name"),
                 name="model_name_ignoring_case",
-                violation_error_message=_("There is a model of this name already."),
-            )
+                violation_error_message=_("A model with this name already exists."),
+            ),
+            models.UniqueConstraint(
+                fields=["is_default"],
+                condition=models.Q(is_default=True),
+                name="one_default_model",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -105,7 +160,7 @@ class ModelName(models.Model):
 
     @property
     def has_update(self) -> bool:
-        """Whether the source offered another version when it was last asked."""
+        """Return whether the source had a different version at the last check."""
         return self.newest != self.taken
 
 
@@ -117,7 +172,7 @@ class JobKind(models.TextChoices):
 
 
 class JobState(models.TextChoices):
-    QUEUED = "queued", _("waiting")
+    QUEUED = "queued", _("queued")
     RUNNING = "running", _("running")
     PAUSED = "paused", _("paused")
     DONE = "done", _("done")
@@ -126,13 +181,14 @@ class JobState(models.TextChoices):
 
 
 class Job(models.Model):
-    """Long work on models, done by a Celery worker; see `models_admin.jobs`.
+    """Long-running work on models, done by a Celery worker; see `models_admin.jobs`.
 
-    ``target`` is the model name that it makes, ``source`` what it is made from, ``options`` what
-    its kind needs besides. A worker holds it while ``lease_until`` lies ahead, and writes only
-    under its own ``attempt``. ``wanted`` is the state that somebody asked a running one to go to.
-    ``failures`` are those in a row without anything new, ``not_before`` when it is tried again.
-    Sizes are bytes.
+    ``target`` is the model name that it creates, ``source`` the origin of the model as shown to
+    users, ``options`` the request as one of `jobs.requests`, ``partial_files`` the digests of the
+    partial files that the job owns. A worker leases it until ``lease_until`` and writes only under
+    its own ``attempt``. ``wanted`` is the state requested of a running job. ``failures`` counts
+    failures in a row without progress; ``not_before`` is the time of the next retry. Sizes are in
+    bytes.
     """
 
     OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
@@ -142,6 +198,7 @@ class Job(models.Model):
     target = models.CharField(_("model"), max_length=200)
     source = models.CharField(_("source"), max_length=1000)
     options = models.JSONField(default=dict)
+    partial_files = models.JSONField(default=list)
     state = models.CharField(
         _("state"), max_length=10, choices=JobState.choices, default=JobState.QUEUED
     )
@@ -155,12 +212,12 @@ class Job(models.Model):
     done = models.BigIntegerField(default=0)
     total = models.BigIntegerField(default=0)
     error = models.JSONField(default=dict)
-    # Of whoever asked: what the worker says of it is written in it.
+    # Language of the user who requested the job, used by the worker for its messages.
     language = models.CharField(max_length=10, blank=True)
     asked_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+"
     )
-    created_at = models.DateTimeField(_("asked for"), default=timezone.now)
+    created_at = models.DateTimeField(_("requested at"), default=timezone.now)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -169,7 +226,7 @@ class Job(models.Model):
         verbose_name_plural = _("jobs")
         ordering = ["-created_at"]
         constraints = [
-            # Who asks for what is under way joins it.
+            # A second request for the same work joins the open job.
             models.UniqueConstraint(
                 "kind",
                 Lower("target"),
@@ -183,7 +240,7 @@ class Job(models.Model):
 
 
 class JobLine(models.Model):
-    """A line of a job's log: ``code`` is one of `models_admin.jobs.lines`, with its values."""
+    """A line of a job's log: ``code`` is one of `models_admin.jobs.job_log`, with its values."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="lines")
     at = models.DateTimeField(default=timezone.now)

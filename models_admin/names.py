@@ -1,6 +1,6 @@
-"""Model names as Ollama writes them: ``[scheme://][host/][namespace/]model[:tag]``.
+"""Model names in Ollama's notation: ``[scheme://][host/][namespace/]model[:tag]``.
 
-A name is for people and lives in the database alone: no file is ever called after it.
+Names are used only in the database and for display; no file is named after one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from chatsite.errors import ChatsiteError
+from chatsite.errors import ChatsiteError, worded
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -32,7 +32,7 @@ class BadModelName(ChatsiteError, ValueError):
 
 @dataclass(frozen=True)
 class Name:
-    """The parts, with defaults filled in; case is kept."""
+    """The parts of a name, with defaults filled in; case is kept."""
 
     host: str
     namespace: str
@@ -40,7 +40,7 @@ class Name:
     tag: str
 
     def __str__(self) -> str:
-        """The short form: without the default host and namespace, always with the tag."""
+        """Return the short form: without the default host and namespace, always with the tag."""
         short = f"{self.model}:{self.tag}"
         if self.host.lower() != DEFAULT_HOST:
             return f"{self.host}/{self.namespace}/{short}"
@@ -50,12 +50,12 @@ class Name:
 
 
 def parse(text: str) -> Name:
-    """Raises `BadModelName`, whose message says which part can't be what it is."""
+    """Parse a model name. Raises `BadModelName`, whose message names the invalid part."""
     if not text:
         raise BadModelName(_("The model name is empty."))
     if len(text) > MAX_LENGTH:
         raise _refusal(
-            _("The model name has %(length)s characters; %(most)s are the most."),
+            _("The model name has %(length)s characters; the maximum is %(most)s."),
             length=len(text),
             most=MAX_LENGTH,
         )
@@ -88,7 +88,7 @@ def parse(text: str) -> Name:
 
 
 def normalise(text: str) -> str:
-    """The written form that the catalogue holds: ``SmolLM2`` becomes ``SmolLM2:latest``."""
+    """Return the canonical form that is stored: ``SmolLM2`` becomes ``SmolLM2:latest``."""
     return str(parse(text))
 
 
@@ -101,16 +101,16 @@ def _bad_part(
         )
     if pattern is not _NAMESPACE:
         reason = _(
-            "The %(part)s %(value)r in a model name may have up to %(most)s of the characters "
-            "a-z A-Z 0-9 _ - . and begins with a letter, a digit or _."
+            "The %(part)s %(value)r in the model name is invalid: use at most %(most)s of the "
+            "characters a-z A-Z 0-9 _ - . and start with a letter, a digit or _."
         )
     else:
         reason = _(
-            "The %(part)s %(value)r in a model name may have up to %(most)s of the characters "
-            "a-z A-Z 0-9 _ - and begins with a letter, a digit or _."
+            "The %(part)s %(value)r in the model name is invalid: use at most %(most)s of the "
+            "characters a-z A-Z 0-9 _ - and start with a letter, a digit or _."
         )
     return _refusal(reason, part=label, value=value, most=350 if pattern is _HOST else 80)
 
 
 def _refusal(message: str | Promise, **values: object) -> BadModelName:
-    return BadModelName(str(message) % values)
+    return BadModelName(worded(message, values))

@@ -1,30 +1,52 @@
-"""The short way for API requests: Django's handler without its middlewares.
+"""The fast path for API requests: Django's handler without its middleware.
 
-Sessions, languages and forgery tokens mean nothing to a program, and each middleware costs two
-changes of thread. `http.endpoint` does what is left: the host name, and security headers. Django
-would also start a thread for each request to close connections there, which `in_database` does
-not open. What streams passes none of the generators that Django puts around a body: they cost
-more than all else that is done here for a token.
+API clients need no sessions, languages or CSRF tokens, and each middleware costs two thread
+switches. `http.endpoint` does what remains: it checks the host name and sets security headers.
+Django would also start a thread for each request to close connections there, which `in_database`
+does not open. Streams bypass the generators that Django wraps around a body: they cost more than
+everything else done here for a token.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, closing
-from typing import Any
+from typing import IO, Any, Final
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
-from django.core.exceptions import RequestAborted
+from django.core.exceptions import RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
-from django.core.handlers.exception import convert_exception_to_response
 from django.db import close_old_connections
-from django.http import HttpResponseBase
+from django.http import Http404, HttpResponseBase
 
-from chatsite.api.http import Stream
+from chatsite import logs, tracing
+from chatsite.api.core import front, http
+from chatsite.api.core.http import Stream
+from chatsite.api.ollama import common
+from chatsite.errors import BadRequest, ChatsiteError
+
+log = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+# Private names of Django and asgiref that are used, and why; see `chatsite.supported`.
+PRIVATE_NAMES: Final = {
+    "django.core.handlers.base.BaseHandler._get_response_async": (
+        "Calls the view of a request; the public method runs all middlewares."
+    ),
+    "django.core.handlers.base.BaseHandler._middleware_chain": "Replaced by an empty chain.",
+    "django.core.handlers.base.BaseHandler._view_middleware": "Replaced by an empty list.",
+    "django.core.handlers.base.BaseHandler._template_response_middleware": (
+        "Replaced by an empty list."
+    ),
+    "django.core.handlers.base.BaseHandler._exception_middleware": "Replaced by an empty list.",
+    "asgiref.sync.SyncToAsync.context_to_thread_executor": (
+        "Tells whether a request used a thread, whose database connections must be closed."
+    ),
+}
 
 
 class ApiHandler(ASGIHandler):
@@ -32,8 +54,38 @@ class ApiHandler(ASGIHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        respond = self._get_response_async  # type: ignore[attr-defined]
-        self._middleware_chain = convert_exception_to_response(respond)
+        self._middleware_chain = self.respond
+
+    async def respond(self, request: ASGIRequest) -> HttpResponseBase:
+        """Return the view's response, or a JSON error: never an HTML page.
+
+        Handles every error that no endpoint handles itself, and logs the traceback of unexpected
+        ones once.
+        """
+        refuse = common.refusal if f"{request.path}/".startswith("/api/") else http.refusal
+        try:
+            found = await self._get_response_async(request)  # type: ignore[attr-defined]
+            response: HttpResponseBase = found
+        except Http404:
+            return refuse(http.NoSuchAddress())
+        except ChatsiteError as error:
+            return refuse(error)
+        except SuspiciousOperation as error:
+            log.warning("API request refused", extra={"error": error})
+            return refuse(BadRequest())
+        except Exception as error:
+            log.error("API request failed", exc_info=error)
+            return refuse(ChatsiteError())
+        return response
+
+    def create_request(
+        self, scope: Mapping[str, Any], body_file: IO[bytes]
+    ) -> tuple[ASGIRequest, None] | tuple[None, HttpResponseBase]:
+        found = super().create_request(scope, body_file)
+        if found[1] is None:
+            return found
+        refuse = common.refusal if f"{scope['path']}/".startswith("/api/") else http.refusal
+        return None, refuse(BadRequest())
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         async with ThreadSensitiveContext() as context:
@@ -44,7 +96,22 @@ class ApiHandler(ASGIHandler):
                     await sync_to_async(close_old_connections)()
 
     async def handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """A client that leaves before the end has the answering cancelled."""
+        """Handle a request; cancel it when its client disconnects.
+
+        The request's ID (`front.request_id`) is in its response and in each of its log lines.
+        """
+        id = front.request_id(scope)
+        logs.request_id.set(id)
+        facts = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "request_id": id,
+        }
+        parent = tracing.parent_of(scope["headers"])
+        with tracing.span(f"{scope['method']} api", parent=parent, attributes=facts):
+            await self._handle(scope, receive, send)
+
+    async def _handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
             body = await self.read_body(receive)
         except RequestAborted:
@@ -70,6 +137,7 @@ class ApiHandler(ASGIHandler):
         await self.send_response(await self.run_get_response(request), send)
 
     async def send_response(self, response: HttpResponseBase, send: Send) -> None:
+        response["X-Request-ID"] = logs.request_id.get()
         if not isinstance(response, Stream):
             await super().send_response(response, send)
             return

@@ -1,4 +1,4 @@
-"""The load over HTTP, as programs send it: any server that speaks OpenAI's chat completions."""
+"""The load over HTTP, for any server with OpenAI's chat completions API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chatsite.bench.load import Record, Shape, Turn, words
 
 _TIMEOUT_SECONDS = 900
 _START_SECONDS = 120
-# Some connections keep it from ending.
+# Open connections can delay its shutdown.
 _STOP_SECONDS = 10.0
 
 
@@ -35,8 +35,11 @@ class Server:
 
 @asynccontextmanager
 async def chat_completions(server: Server, shape: Shape, seed: int) -> AsyncIterator[Turn]:
-    """Streams with usage; one conversation per user, behind ``shape.system`` words. Another
-    ``seed`` gives other words, which no cache has."""
+    """Yield a function that streams one turn, with usage, in one conversation per user.
+
+    Each conversation begins with ``shape.system`` words. Another ``seed`` gives other words, which
+    no cache contains.
+    """
     histories: dict[int, list[dict[str, str]]] = {}
     headers = {"Authorization": f"Bearer {server.key}"}
     async with httpx.AsyncClient(
@@ -86,7 +89,7 @@ async def chat_completions(server: Server, shape: Shape, seed: int) -> AsyncIter
 
 @contextmanager
 def llama_server(program: Path, model: Path, flags: Sequence[str]) -> Iterator[str]:
-    """The address of a llama-server of our own, which ends with the block."""
+    """Start a llama-server and yield its address; stop it at the end of the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -113,7 +116,7 @@ def llama_server(program: Path, model: Path, flags: Sequence[str]) -> Iterator[s
 
 
 class PeerDidNotStart(Exception):
-    """``args[0]`` is the program's path."""
+    """The peer's program did not start; ``args[0]`` is its path."""
 
 
 def _answers(url: str) -> bool:

@@ -1,9 +1,8 @@
-"""What a browser makes of the pages: how soon a long conversation is there, and how evenly frames
-come while one scrolls through it and while a long answer is written.
+"""Page performance in a browser: opening a long conversation, scrolling it, and streaming.
 
-Frames are as the page sees them (`requestAnimationFrame`), and beside them what its main thread
-did in each, from the browser's own trace: a machine without a graphics card draws on the processor
-and may be late with frames that the page had ready in time.
+Frame times are those of the page (`requestAnimationFrame`), together with the work of its main
+thread in each frame from the browser's trace: without a graphics card the browser draws on the CPU,
+and a frame may be late although the page had it ready in time.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from chatsite.bench import feed
+from chatsite.bench import fake_answer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -66,12 +65,14 @@ _SCROLL: Final = """(ms) => new Promise((done) => {
 
 
 class NoBrowser(Exception):
-    """``args[0]`` says what is missing."""
+    """Playwright or a browser is missing; ``args[0]`` says which."""
 
 
-def measure(url: str, cookie: str, long: UUID, answer: feed.Unwritten) -> dict[str, Any]:
-    """Milliseconds. ``long`` is a conversation of many messages, ``answer`` is written meanwhile.
-    Raises `NoBrowser`."""
+def measure(url: str, cookie: str, long: UUID, answer: fake_answer.Unwritten) -> dict[str, Any]:
+    """Return the figures of the pages in milliseconds. Raises `NoBrowser`.
+
+    ``long`` is a conversation of many messages; ``answer`` is written while frames are recorded.
+    """
     with _chromium() as browser:
         name, _, value = cookie.partition("=")
         context = browser.new_context(base_url=url, viewport=_SIZE, locale="en-US")  # type: ignore[arg-type]
@@ -88,7 +89,7 @@ def measure(url: str, cookie: str, long: UUID, answer: feed.Unwritten) -> dict[s
             page.evaluate(_SCROLL, _SCROLL_MS)
         page.goto(f"/c/{answer.conversation}/")
         page.wait_for_selector(".turn.answer.open")
-        with feed.writing(answer), _watched(browser, page, "stream", figures):
+        with fake_answer.writing(answer), _watched(browser, page, "stream", figures):
             page.wait_for_selector(".turn.answer:not(.open)", timeout=300_000)
         return figures
 
@@ -119,7 +120,7 @@ def _open(page: Page, path: str) -> float:
 
 @contextmanager
 def _watched(browser: Browser, page: Page, name: str, figures: dict[str, Any]) -> Iterator[None]:
-    """Adds what frames took during the block."""
+    """Record frames during the block and add their figures."""
     page.evaluate(_RECORD)
     browser.start_tracing(page=page, categories=_CATEGORIES)
     yield
@@ -138,8 +139,11 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 
 def work_per_frame(trace: list[dict[str, Any]]) -> tuple[list[float], list[float], float]:
-    """From a trace: milliseconds of the page's main thread in each frame, those of them that ran
-    scripts, and its longest task."""
+    """Evaluate a trace of the browser.
+
+    Returns the milliseconds of the page's main thread in each frame, those spent in scripts, and
+    its longest task.
+    """
     frames_of: dict[tuple[int, int], list[float]] = {}
     for event in trace:
         if event.get("name") == "FireAnimationFrame":
@@ -148,7 +152,7 @@ def work_per_frame(trace: list[dict[str, Any]]) -> tuple[list[float], list[float
         return [], [], math.nan
     thread, starts = max(frames_of.items(), key=lambda item: len(item[1]))
     starts.sort()
-    # Several callbacks of one frame begin within a moment.
+    # Several callbacks of the same frame start within a few milliseconds.
     starts = [b for a, b in pairwise([-math.inf, *starts]) if b - a > _ONE_FRAME_US]
     own = [e for e in trace if (e.get("pid"), e.get("tid")) == thread and "dur" in e]
     tasks = [(e["ts"], e["dur"]) for e in own if e["name"] in _TASK]
@@ -158,7 +162,7 @@ def work_per_frame(trace: list[dict[str, Any]]) -> tuple[list[float], list[float
 
 
 def _sums(spans: list[tuple[float, float]], starts: list[float]) -> list[float]:
-    """Milliseconds of outermost spans between each two starts."""
+    """Return the milliseconds of the outermost spans between successive starts."""
     sums = [0.0] * (len(starts) - 1)
     free_from = -math.inf
     for start, duration in sorted(spans, key=lambda span: (span[0], -span[1])):

@@ -1,4 +1,4 @@
-"""The loads that the comparison puts on every server, by name."""
+"""The loads that the comparison runs on every server, by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Case = Callable[[Server, int], Awaitable[Figures]]
 
 _CHAT: Final = Shape(8, turns=4, think=1.0, system=200)
 _WARM: Final = Shape(1, turns=1, words=5, tokens=4, think=0)
-# Conversations that come between, in as many at once as there are slots.
+# Conversations in between, and how many of them run concurrently: as many as there are slots.
 _OTHERS, _AT_ONCE = 16, 8
 
 
@@ -30,8 +30,10 @@ def _chat(shape: Shape) -> Case:
 
 
 async def _returning(server: Server, seed: int) -> Figures:
-    """TTFT of a conversation that goes on at once, and of the same one after others took all
-    slots: milliseconds, and how many times as long the second is."""
+    """Return the TTFT in ms of a conversation that continues immediately, and after eviction.
+
+    For the second, other conversations have taken all slots. Also returns the ratio of the two.
+    """
     shape = Shape(1, system=400, tokens=16, private=True)
     other = Shape(_OTHERS, words=150, tokens=4, private=True)
     record, between = Record(), Record()
@@ -72,5 +74,5 @@ CASES: Final[dict[str, Case]] = {
 
 
 async def warm_up(server: Server) -> None:
-    """Connections, page cache and the first load are not what is measured."""
+    """Warm up connections, the page cache and the model, which are not to be measured."""
     await _chat(_WARM)(server, -1)

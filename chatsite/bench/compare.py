@@ -1,31 +1,19 @@
-"""The site's API and llama-servers on the same file, in turn, with the same load."""
+"""Compares the site's API with llama-server on the same file, alternately, under the same load."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 
-from chatsite.accounts import keys
-from chatsite.accounts.models import User
-from chatsite.bench import load
+from chatsite.bench import load, users
 from chatsite.bench.api import Server, llama_server
 from chatsite.bench.cases import CASES, Figures, warm_up
 from chatsite.inference.assemble import resolve
 
 SITE: Final = "site"
-
-
-@sync_to_async
-def new_key() -> tuple[User, str]:
-    """A person for the time of a measurement, whom the caller deletes, and a key of theirs."""
-    user = User(username=f"bench-{secrets.token_hex(4)}")
-    user.set_unusable_password()
-    user.save()
-    return user, keys.create(user, name="bench", days=1)[1]
 
 
 async def compare(
@@ -37,10 +25,13 @@ async def compare(
     flag_sets: Sequence[str],
     say: Callable[[str], object],
 ) -> list[dict[str, Any]]:
-    """For each case medians of ``runs``: ``figures`` by server (`SITE`, or a llama-server's
-    flags), and ``ratios`` by flags (site / peer) of what was measured in the same run."""
+    """Return, for each case, medians over ``runs``.
+
+    ``figures`` are by server (`SITE`, or llama-server's flags). ``ratios`` (site / peer) are by
+    flags, computed within each run.
+    """
     spec = await resolve(model)
-    user, key = await new_key()
+    user, key = await sync_to_async(users.with_key)()
     site = Server(url, model, key)
     results = []
     try:
@@ -57,13 +48,15 @@ async def compare(
                 say(f"{case}: {seed + 1}/{runs}")
             results.append(_summary(case, figures))
     finally:
-        await user.adelete()
+        await sync_to_async(users.remove)([user])
     return results
 
 
 def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Several measurements as one: cases that are there more than once have all their runs. Of
-    servers only those that took part in each of them."""
+    """Merge measurements: a case that occurs more than once gets all its runs.
+
+    Keeps only servers that took part in every measurement of a case.
+    """
     by_case: dict[str, list[dict[str, list[Figures]]]] = {}
     for result in results:
         by_case.setdefault(result["case"], []).append(result["measured"])

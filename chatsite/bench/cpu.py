@@ -1,5 +1,4 @@
-"""Processor time of the site's processes: of all in a stretch of time, and what of it a token, a
-request and the mere being there take."""
+"""CPU time of the site's processes: in total, and attributed to tokens, requests and idling."""
 
 from __future__ import annotations
 
@@ -12,26 +11,27 @@ from dataclasses import dataclass
 import psutil
 from django.conf import settings
 
-from chatsite.dispatch.connection import connect
-from chatsite.engine.messages import Stats
-from chatsite.inference import status
+from chatsite.engine.contract.messages import Stats
+from chatsite.hosts import status
+from chatsite.redis_client import connect
 from chatsite.supervisor.leftovers import Register
 
 _SETTLE_SECONDS = 5.0
-# What a command line shows of each process; `manage.py up` itself is the rest.
+# Text in the command line that identifies each process; `manage.py up` itself is the default.
 _ROLES = {
     "redis-server": "redis",
+    "valkey-server": "redis",
     "daphne": "daphne",
     "celery": "celery",
     " inference": "inference",
     "chatsite.engine": "engine",
+    "chatsite.template_renderer": "renderer",
 }
 
 
 @dataclass(frozen=True)
 class Used:
-    """Processor ``seconds`` by kind of process in a stretch of ``wall`` seconds, which gave
-    ``tokens``."""
+    """CPU ``seconds`` by kind of process over ``wall`` seconds, which generated ``tokens``."""
 
     seconds: Mapping[str, float]
     wall: float
@@ -39,10 +39,12 @@ class Used:
 
 
 def split(idle: Used, short: Used, long: Used, requests: int) -> dict[str, float]:
-    """What the kinds of process take: ``idle_ms_NAME`` in a second without work,
-    ``streamed_us_NAME`` for one more token of an answer, ``request_ms_NAME`` for the rest of one,
-    each with its sum behind ``_all``. ``short`` and ``long`` had ``requests`` answers each, of
-    different length: what they differ in is tokens alone."""
+    """Attribute CPU time by kind of process; each figure also has its sum under ``_all``.
+
+    ``idle_ms_NAME`` is per second without work, ``streamed_us_NAME`` per additional token of an
+    answer, ``request_ms_NAME`` the rest of one request. ``short`` and ``long`` had ``requests``
+    answers each and differ only in their number of tokens.
+    """
     figures: dict[str, float] = {}
     for name in idle.seconds:
         rate = idle.seconds[name] / idle.wall
@@ -58,8 +60,10 @@ def split(idle: Used, short: Used, long: Used, requests: int) -> dict[str, float
 
 
 class Cpu:
-    """Processor seconds of the site's processes during the block, by kind; of an engine child
-    only what its thread does outside of model and sampling."""
+    """CPU seconds of the site's processes during the block, by kind.
+
+    Of an engine child it counts only its thread's time outside of the model and sampling.
+    """
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -80,11 +84,11 @@ class Cpu:
             self.seconds["engine"] = await self._own_seconds() - self._engine
 
     def used(self, tokens: int = 0) -> Used:
-        """After the block, which gave ``tokens``."""
+        """Return what was used during the block, in which ``tokens`` were generated."""
         return Used(self.seconds, self.wall, tokens)
 
     async def _own_seconds(self) -> float:
-        """As the engines that serve the model tell it when nothing runs any more."""
+        """Return the engines' own seconds once they are idle and their counters are stable."""
         async with asyncio.timeout(_SETTLE_SECONDS), connect() as redis:
             told: list[Stats] = []
             while True:
@@ -100,20 +104,29 @@ class Cpu:
                 await asyncio.sleep(1.5 * status.ANNOUNCE_SECONDS)
 
 
-def _used() -> Counter[str]:
-    used: Counter[str] = Counter()
+def processes() -> Iterator[tuple[str, psutil.Process]]:
+    """Yield the kind and the process of each that belongs to the site on this data directory."""
     for process in _site():
         try:
-            line, times = " ".join(process.cmdline()), process.cpu_times()
+            line = " ".join(process.cmdline())
         except psutil.NoSuchProcess:
             continue
-        name = next((role for word, role in _ROLES.items() if word in line), "up")
+        yield next((role for word, role in _ROLES.items() if word in line), "up"), process
+
+
+def _used() -> Counter[str]:
+    used: Counter[str] = Counter()
+    for name, process in processes():
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
         used[name] += times.user + times.system
     return used
 
 
 def _site() -> Iterator[psutil.Process]:
-    """The processes of the site on this data folder: the supervisor and all below it."""
+    """Yield the supervisor of the site on this data directory, and all its descendants."""
     for child in Register(settings.ENV.data_dir / "run" / "children.json").alive():
         supervisor = child.parent()
         if supervisor is not None:

@@ -1,4 +1,4 @@
-"""The same load on an engine child alone: frames on its pipe, nothing else between."""
+"""The same load on an engine child alone: only frames on its pipe."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from chatsite.bench.load import Record, Shape, Turn
-from chatsite.chat import prompt
-from chatsite.engine import messages as m
+from chatsite.conversations import prompt
 from chatsite.engine.client import EngineClient
-from chatsite.engine.offload import PROCESSOR
-from chatsite.inference.spec import ModelSpec, tuning_of
+from chatsite.engine.contract import messages as m
+from chatsite.engine.contract.offload import PROCESSOR
+from chatsite.inference.model_spec import ModelSpec, tuning_of
 
 
 @dataclass
@@ -29,7 +29,10 @@ class _Open:
 
 @asynccontextmanager
 async def engine(spec: ModelSpec, shape: Shape) -> AsyncIterator[Turn]:
-    """An engine child loaded as the inference host loads it, with the remembered tuning."""
+    """Start an engine child as the inference host does, with the saved tuning.
+
+    Yields a function that runs one turn.
+    """
     tuning, _complete = await tuning_of(spec)
     client = EngineClient(spec.name, backend=spec.backend)
     await client.start(spec.load(tuning, PROCESSOR, spec.cache_bytes))

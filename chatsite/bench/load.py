@@ -1,4 +1,4 @@
-"""The load: people who chat at once, several turns each, the same words for every candidate."""
+"""The load: concurrent users with several turns each, and the same words for every candidate."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ _WORDS = _TEXT.split()
 
 @dataclass(frozen=True)
 class Shape:
-    """``users`` people with ``turns`` turns each: questions of ``words`` words, answers of
-    ``tokens`` tokens, up to ``think`` seconds between turns. Over HTTP all conversations begin
-    with the same ``system`` words, or each with its own if they are ``private``. With ``lines``
-    the question is a text of that many lines, to be given back with one word changed."""
+    """``users`` users with ``turns`` turns each.
+
+    Questions have ``words`` words, answers ``tokens`` tokens, and up to ``think`` seconds lie
+    between turns, evenly distributed. Over HTTP all conversations begin with the same ``system``
+    words, or each with its own if they are ``private``. With ``lines`` the question is a text of
+    that many lines, to be repeated with one word changed.
+    """
 
     users: int
     turns: int = 3
@@ -37,7 +40,7 @@ class Shape:
 
 @dataclass
 class Record:
-    """What the clients of one run saw, in seconds."""
+    """What the clients of one run measured, in seconds."""
 
     ttft: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
@@ -46,7 +49,7 @@ class Record:
     wall: float = 0.0
 
     def summary(self) -> dict[str, Any]:
-        """Tokens per second, and milliseconds."""
+        """Return tokens per second, and latencies in milliseconds."""
         return {
             "tokens_per_s": round(self.tokens / self.wall, 1) if self.wall else 0.0,
             "ttft_p50_ms": _quantile(self.ttft, 0.5),
@@ -86,12 +89,12 @@ def _edit(chooser: random.Random, lines: int) -> str:
     return "\n".join([f"{task} says {four}.", "", *text])
 
 
-# Asks one question in a user's conversation; notes times and tokens in the record.
+# Asks one question in a user's conversation; adds times and tokens to the record.
 Turn = Callable[[int, int, str, Record], Awaitable[None]]
 
 
 async def run(shape: Shape, turn: Turn, seed: int) -> Record:
-    """All users at once, each through their turns."""
+    """Run all users concurrently, each through their turns."""
     record = Record()
 
     async def user(number: int) -> None:
@@ -112,6 +115,6 @@ async def run(shape: Shape, turn: Turn, seed: int) -> Record:
 
 
 def median(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Figure by figure over several runs."""
+    """Return the median of each figure over several runs."""
     names = [name for name, value in summaries[0].items() if isinstance(value, int | float)]
     return {name: round(statistics.median(s[name] for s in summaries), 3) for name in names}

@@ -1,5 +1,8 @@
-"""What the API costs over an engine child alone: time to the first token, speed, and processor
-time of a streamed token in all of the site's processes beside llama.cpp."""
+"""The cost of the API over an engine child alone.
+
+Measures TTFT, throughput, and CPU time per streamed token in all of the site's processes, excluding
+llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from chatsite.bench import load
-from chatsite.bench.compare import new_key
+from asgiref.sync import sync_to_async
+
+from chatsite.bench import load, users
 from chatsite.bench.cpu import Cpu, split
 from chatsite.bench.engine import engine
 from chatsite.bench.load import Record, Shape, Turn, words
-from chatsite.chat import prompt
+from chatsite.conversations import prompt
 from chatsite.inference.assemble import resolve
 
 _STREAMS = 8
-# Questions one after another, each when the machine has been idle for a moment.
+# Sequential questions, each after a short idle time.
 _IDLE_QUESTIONS = 20
 _IDLE_SECONDS = 0.1
-# Without a question for each run, to see what the site takes for itself.
+# Seconds per run without any request, to measure the site's idle cost.
 _QUIET_SECONDS = 5.0
 _LONGER = 4
 _TEXT = re.compile(rb'content":"[^"]')
@@ -34,15 +38,17 @@ _TOKENS = re.compile(rb'"completion_tokens":(\d+)')
 
 
 async def measure(url: str, model: str, runs: int, tokens: int) -> dict[str, Any]:
-    """Medians over ``runs``, site and engine in turn. ``ttft_added_ms`` of one question at a time;
-    ``throughput_ratio`` (site / engine) and ``cpu_us_per_token`` of `_STREAMS` streams at once, of
-    ``tokens`` each. ``cpu_us_NAME`` is the part of each kind of process; without a site of this
-    data folder on this machine there are none. It holds what requests cost, and what is done
-    without any: `cpu.split` tells the parts, by answers that are `_LONGER` times as long.
+    """Return medians over ``runs``, site and engine alternately.
+
+    ``ttft_added_ms`` is for one question at a time; ``throughput_ratio`` (site / engine) and
+    ``cpu_us_per_token`` are for `_STREAMS` concurrent streams of ``tokens`` tokens each.
+    ``cpu_us_NAME`` is the share of each kind of process, absent unless a site of this data
+    directory runs on this machine. It includes the cost of requests and of idling: `cpu.split`
+    separates them by means of answers that are `_LONGER` times as long.
     """
     spec = await resolve(model)
     shape, longer = (Shape(_STREAMS, 1, tokens=n, think=0) for n in (tokens, tokens * _LONGER))
-    user, key = await new_key()
+    user, key = await sync_to_async(users.with_key)()
     figures: list[dict[str, Any]] = []
     errors = 0
     try:
@@ -85,7 +91,7 @@ async def measure(url: str, model: str, runs: int, tokens: int) -> dict[str, Any
                 }
             )
     finally:
-        await user.adelete()
+        await sync_to_async(users.remove)([user])
     medians = load.median(figures)
     return {"streams": _STREAMS, "tokens": tokens, "runs": runs, **medians, "errors": errors}
 
@@ -95,7 +101,7 @@ def _median_ms(record: Record) -> float:
 
 
 async def _one_by_one(turn: Turn, record: Record, seed: int) -> None:
-    """The first question is not counted: it finds no beginning of a prompt in the cache."""
+    """Ask sequentially. The first question is not counted: its prefix is not yet in the cache."""
     chooser = random.Random(f"idle/{seed}")
     for number in range(_IDLE_QUESTIONS + 1):
         counted = record if number else Record()
@@ -105,8 +111,10 @@ async def _one_by_one(turn: Turn, record: Record, seed: int) -> None:
 
 @asynccontextmanager
 async def _streams(url: str, model: str, key: str, tokens: int) -> AsyncIterator[Turn]:
-    """A client that takes little of the machine that it measures: bytes are looked at, not
-    parsed. A connection per user, kept open; each question is a conversation."""
+    """Yield a client that costs the measured machine little: it scans bytes and parses nothing.
+
+    It keeps one connection per user open; each question is a new conversation.
+    """
     host, port = urlsplit(url).hostname, urlsplit(url).port
     opening = [{"role": one.role, "content": one.content} for one in prompt.opening()]
     async with AsyncExitStack() as stack:

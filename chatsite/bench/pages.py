@@ -1,6 +1,7 @@
-"""How long pages take of a person who has used the site for years: the first page, a long
-conversation, a search, and what a browser makes of them. Measured at the running site, with data
-that is gone afterwards.
+"""Page load times for a user with years of data.
+
+Measures the first page, a long conversation, a search, and the browser's figures on the running
+site, with data that is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import gzip
 import math
 import random
 import re
-import secrets
 import statistics
 import time
 import uuid
@@ -26,9 +26,8 @@ from django.db import connection
 from django.utils import timezone
 
 from chatsite.accounts.models import User
-from chatsite.bench import browser, feed
-from chatsite.bench.stack import cookie_of
-from chatsite.chat.models import Conversation, Generation, GenerationState, Message
+from chatsite.bench import browser, fake_answer, users
+from chatsite.conversations.models import Conversation, Generation, GenerationState, Message
 from chatsite.search import index
 
 CONVERSATIONS: Final = 5_000
@@ -36,7 +35,7 @@ LONG: Final = 1_000
 MESSAGES: Final = 100_000
 _WORDS: Final = 4_000
 _CHINESE: Final = "数据库查询服务器网络安全模型回答会议计划报告时间地点"
-# As answers are: what is to be drawn is not one paragraph.
+# Varied like real answers, so that more than one paragraph has to be rendered.
 _MARKDOWN: Final = """**In short**: {0}
 
 - first `point`
@@ -53,17 +52,20 @@ _SEARCHES: Final = 60
 
 @dataclass(frozen=True)
 class _Person:
-    """``long`` is their conversation of `LONG` messages; ``words`` are some that they used."""
+    """A user, their conversation ``long`` of `LONG` messages, and some ``words`` in it."""
 
     cookie: str
     long: uuid.UUID
     words: list[str]
-    unwritten: feed.Unwritten
+    unwritten: fake_answer.Unwritten
 
 
 def measure(url: str, report: Callable[[str], None]) -> dict[str, Any]:
-    """Milliseconds (medians, for searches the 95th percentile) and kilobytes, and what
-    `browser.measure` gives; without a browser, the reason in its place."""
+    """Return milliseconds and kilobytes, and the figures of `browser.measure`.
+
+    Times are medians, for searches the 95th percentile. Without a browser the reason stands in
+    place of its figures.
+    """
     with _person(report) as person:
         figures = _over_http(url, person)
         report("Opening them in a browser…")
@@ -110,7 +112,7 @@ def _once(client: httpx.Client, path: str) -> float:
 
 
 def _script_bytes(page: str) -> int:
-    """Compressed bytes of the scripts that the page loads before its first answer."""
+    """Return the compressed bytes of the scripts that the page loads before its first answer."""
     wanted = re.findall(r'<script[^>]+src="/static/([^"]+)"', page)
     found: set[str] = set()
     while wanted:
@@ -120,7 +122,7 @@ def _script_bytes(page: str) -> int:
         found.add(name)
         text = _read(name).decode()
         folder = name.rpartition("/")[0]
-        # What a module imports at once; what it loads later is called as a function.
+        # Static imports of a module; dynamic ones are function calls.
         for module in re.findall(r'(?:from|import)\s*"\./([^"]+)"', text):
             wanted.append(f"{folder}/{module}".lstrip("/"))
     return sum(len(gzip.compress(_read(name), 6)) for name in found)
@@ -134,16 +136,14 @@ def _read(name: str) -> bytes:
 
 @contextmanager
 def _person(report: Callable[[str], None]) -> Iterator[_Person]:
-    user = User(username=f"bench-{secrets.token_hex(4)}")
-    user.set_unusable_password()
-    user.save()
+    user = users.create()
     try:
         report(f"Writing {CONVERSATIONS} conversations with {MESSAGES} messages…")
         long, words = _fill(user)
-        yield _Person(cookie_of(user), long, words, feed.prepare(user))
+        yield _Person(users.cookie_of(user), long, words, fake_answer.prepare(user))
     finally:
         report("Removing them…")
-        user.delete()
+        users.remove([user])
 
 
 def _fill(user: User) -> tuple[uuid.UUID, list[str]]:

@@ -1,4 +1,4 @@
-"""What `compare` measured as a drawing: SVG, readable on light and on dark pages."""
+"""Draws the results of `compare` as SVG, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chatsite.bench.compare import SITE
 
-# Case, figure, title; a panel each, in rows of three.
+# Case, figure and title of each panel, in rows of three.
 _PANELS: Final = (
     ("8", "tokens_per_s", "Tokens/s, 8 users (more is better)"),
     ("8", "ttft_p50_ms", "TTFT p50, 8 users, ms (less is better)"),
@@ -22,7 +22,7 @@ _PANELS: Final = (
 )
 _COLUMNS: Final = 3
 _WIDTH, _ROW, _TITLE, _SPACE = 300, 22, 26, 18
-_BAR: Final = _WIDTH - 80  # beside the longest bar stands its value
+_BAR: Final = _WIDTH - 80  # leaves room for the value beside the longest bar
 _STYLE: Final = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .title { font-weight: 600 }
@@ -35,7 +35,7 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 
 
 def svg(results: Sequence[dict[str, Any]]) -> str:
-    """Bars for each server that took part: the site first, then llama-server by its flags."""
+    """Return an SVG with bars for each server: the site first, then llama-server by its flags."""
     by_case = {result["case"]: result["figures"] for result in results}
     panels = [panel for panel in _PANELS if panel[0] in by_case]
     servers = list(dict.fromkeys(name for figures in by_case.values() for name in figures))

@@ -1,4 +1,4 @@
-"""A site to measure: the one that runs on these settings, or one started for the purpose."""
+"""The site to measure: the one running with these settings, or one started for the purpose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 from django.conf import settings
 
-from models_admin import dashboard
+from chatsite.hosts import status
 
 _START_SECONDS = 60
 _STOP_SECONDS = 15
@@ -20,12 +20,12 @@ _TUNING_SECONDS = 300
 
 
 class SiteDidNotStart(Exception):
-    """``args[0]`` is its address."""
+    """The site did not start; ``args[0]`` is its address."""
 
 
 @contextmanager
 def running(url: str) -> Iterator[None]:
-    """Leaves a running site alone; otherwise runs `manage.py up` for as long as the block."""
+    """Leave a running site alone; otherwise run `manage.py up` during the block."""
     if _healthy(url):
         yield
         return
@@ -48,12 +48,14 @@ def running(url: str) -> Iterator[None]:
 
 
 def _wait_for_tuning() -> None:
-    """A model that somebody waits for is measured only in part, and then runs slower than it
-    could: so nobody asks before that is over."""
+    """Wait until the idle host has tuned its models; before that they run more slowly."""
     deadline = time.monotonic() + _TUNING_SECONDS
     while time.monotonic() < deadline:
-        models = [model for host in dashboard.hosts() or () for model in host.models]
-        if all(model.state in {"ready", "failed"} for model in models):
+        models = [model for host in status.ask_from_thread() or () for model in host.models]
+        if all(
+            model.state == "failed" or (model.state == "ready" and not model.rough)
+            for model in models
+        ):
             return
         time.sleep(0.5)
 

@@ -6,22 +6,24 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from chatsite.chat.protocol import AnyEvent, Delta, Started, Waiting
-from chatsite.stream.hub import Feed
+from chatsite.chat.protocol import Alive, AnyEvent, Delta, Started, Waiting
+from chatsite.stream.hub import QUIET_SECONDS, GenerationFeed
 
-# Daphne never waits for a slow reader: what a client has not acknowledged is in our memory.
+# Daphne never waits for a slow reader: unacknowledged text is held in this process's memory.
 MAX_UNACKNOWLEDGED_CHARS = 256 * 1024
 ACK_SECONDS = 60.0
 
 
 class SlowReader(Exception):
-    """The client has acknowledged nothing for `ACK_SECONDS`, though text waits for it."""
+    """The client has acknowledged nothing for `ACK_SECONDS` while text is pending."""
 
 
 class Follower:
-    """Sends the events of ``feed`` from ``cursor`` on. ``acknowledge`` may be called meanwhile."""
+    """Sends the events of ``feed`` after ``cursor``. ``acknowledge`` may be called concurrently."""
 
-    def __init__(self, feed: Feed, cursor: int, send: Callable[[AnyEvent], Awaitable[None]]):
+    def __init__(
+        self, feed: GenerationFeed, cursor: int, send: Callable[[AnyEvent], Awaitable[None]]
+    ):
         self._feed = feed
         self._cursor = cursor
         self._send = send
@@ -34,14 +36,16 @@ class Follower:
         self._acknowledged.set()
 
     async def run(self) -> int:
-        """Returns the last cursor once all text before the end of the stream is sent."""
-        feed, attempt, place = self._feed, 0, None
+        """Send events until all text is sent and the stream has ended; return the last cursor."""
+        feed, attempt, place, checked = self._feed, 0, None, 0.0
         while True:
             change = feed.next_change()
             if feed.attempt > attempt:
                 attempt = feed.attempt
                 await self._send(Started(feed.generation, attempt, feed.syntax))
-            if feed.place is not None and feed.place != place and not feed.texts:
+            if feed.place is None:
+                place = None
+            elif feed.place != place:
                 place = feed.place
                 await self._send(
                     Waiting(
@@ -57,12 +61,16 @@ class Follower:
                 )
             if feed.end is not None and self._cursor == len(feed.texts):
                 return self._cursor
+            if feed.checked - checked >= QUIET_SECONDS and feed.moved < feed.checked:
+                await self._send(Alive(feed.generation))
+                checked = feed.checked
             await change.wait()
 
     async def _room(self) -> None:
         while sum(chars for _, chars in self._unacknowledged) > MAX_UNACKNOWLEDGED_CHARS:
             self._acknowledged.clear()
             try:
-                await asyncio.wait_for(self._acknowledged.wait(), ACK_SECONDS)
+                async with asyncio.timeout(ACK_SECONDS):
+                    await self._acknowledged.wait()
             except TimeoutError:
                 raise SlowReader from None

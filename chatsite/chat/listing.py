@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.db.models.functions import Lower
 from django.utils.dateparse import parse_datetime
 
 from chatsite.accounts.models import User
-from chatsite.chat import serialize
-from chatsite.chat.models import Conversation, Folder
+from chatsite.conversations import schema, serialize
+from chatsite.conversations.models import Conversation, ConversationQuerySet, Folder
 from chatsite.errors import BadRequest
 
 MAIN, ARCHIVE = "main", "archive"
@@ -19,31 +18,34 @@ PINS_MAX = 100
 _PAGE = 50
 
 
-def first(user: User, view: str = MAIN) -> dict[str, Any]:
-    """The first page, with what stands above it in every view: ``pinned``, ``folders``, and
-    whether anything is ``archived``."""
+def first(user: User, view: str = MAIN) -> schema.FirstPage:
+    """Return the first page, with what every view shows."""
     own = Conversation.objects.of(user)
     pinned = own.filter(pinned_at__isnull=False)
     folders = Folder.objects.of(user).order_by(Lower("name"))
-    return {
-        **page(user, view),
-        "pinned": [serialize.conversation(row) for row in pinned[:PINS_MAX]],
-        "folders": [serialize.folder(row) for row in folders],
-        "archived": own.exclude(archived_at=None).exists(),
-    }
+    archived = own.exclude(archived_at=None).count()
+    filed = own.filter(archived_at=None, folder__isnull=False).values_list("folder")
+    counts = {str(folder): count for folder, count in filed.annotate(Count("pk"))}
+    newest = page(user, view)
+    return schema.FirstPage(
+        conversations=newest.conversations,
+        more=newest.more,
+        pinned=[serialize.conversation(row) for row in pinned[:PINS_MAX]],
+        folders=[serialize.folder(row) for row in folders],
+        archived=archived > 0,
+        counts={**counts, ARCHIVE: archived},
+    )
 
 
-def page(user: User, view: str, before: str | None = None) -> dict[str, Any]:
-    """``{conversations, more}``, newest first, from behind the conversation that ``before``
-    (``<time>,<id>``) names. ``view`` is `MAIN` (what is neither pinned, nor archived, nor in a
-    folder), `ARCHIVE` or a folder's id."""
-    found = Conversation.objects.of(user).order_by("-updated_at", "-id")
-    if view == ARCHIVE:
-        found = found.exclude(archived_at=None)
-    elif view == MAIN:
-        found = found.filter(archived_at=None, folder=None, pinned_at=None)
-    else:
-        found = found.filter(archived_at=None, folder=_uuid(view))
+def page(user: User, view: str, before: str | None = None) -> schema.Page:
+    """Return conversations, newest first, after the one that ``before`` (``<time>,<id>``) names.
+
+    ``view`` is `MAIN` (neither pinned, nor archived, nor in a folder), `ARCHIVE` or a folder's ID.
+    Raises `BadRequest`.
+    """
+    found = _in_view(user, view).order_by("-updated_at", "-id")
+    if view == MAIN:
+        found = found.filter(pinned_at=None)
     if before:
         moment_text, _, id_text = before.partition(",")
         try:
@@ -54,10 +56,23 @@ def page(user: User, view: str, before: str | None = None) -> dict[str, Any]:
             raise BadRequest
         found = found.filter(Q(updated_at__lt=moment) | Q(updated_at=moment, id__lt=_uuid(id_text)))
     rows = list(found[: _PAGE + 1])
-    return {
-        "conversations": [serialize.conversation(row) for row in rows[:_PAGE]],
-        "more": len(rows) > _PAGE,
-    }
+    return schema.Page([serialize.conversation(row) for row in rows[:_PAGE]], len(rows) > _PAGE)
+
+
+def everything(user: User, view: str) -> ConversationQuerySet:
+    """Return all that a page shows in ``view``; `MAIN` includes pinned ones of any folder."""
+    if view == MAIN:
+        return Conversation.objects.of(user).filter(
+            Q(folder=None) | Q(pinned_at__isnull=False), archived_at=None
+        )
+    return _in_view(user, view)
+
+
+def _in_view(user: User, view: str) -> ConversationQuerySet:
+    own = Conversation.objects.of(user)
+    if view == ARCHIVE:
+        return own.exclude(archived_at=None)
+    return own.filter(archived_at=None, folder=None if view == MAIN else _uuid(view))
 
 
 def _uuid(text: str) -> uuid.UUID:

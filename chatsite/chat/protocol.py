@@ -1,7 +1,7 @@
 """Every message on the browser's WebSocket (`/ws/chat/`), JSON text frames.
 
-A browser sends commands; each that changes something carries an ``id`` of the browser's
-choosing, which comes back in the `Accepted` or `Error` that answers it. The server sends events.
+A browser sends commands. Those with an ``id`` of the browser's choice get a response with the same
+id, an event; the ids of turns are idempotency keys. The server sends events.
 
 Text arrives as `Delta` ranges: ``start`` is the cursor that the text follows, ``end`` the one
 after it. A client keeps one cursor per generation, applies a delta only if ``start`` equals it,
@@ -11,19 +11,26 @@ After a reconnect it does the same, so nothing is shown twice and nothing is mis
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from chatsite.engine.messages import PLAIN, OutputSyntax, SamplingParams
-from chatsite.stream.messages import EndState
+from chatsite import json_input
+from chatsite.conversations import schema
+from chatsite.conversations.attachments.selection import Chosen
+from chatsite.engine.contract.messages import PLAIN, OutputSyntax, SamplingParams
+from chatsite.stream.entries import EndState
 
 Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 Cursor = Annotated[int, Meta(ge=0)]
 Attachments = Annotated[tuple[Id, ...], Meta(max_length=10)]
+Selections = Annotated[tuple[Chosen, ...], Meta(max_length=10)]
+# Collections of a conversation.
+COLLECTIONS = 20
+Collections = Annotated[tuple[Id, ...], Meta(max_length=COLLECTIONS)]
 
 
 class Command(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):
@@ -31,9 +38,14 @@ class Command(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fiel
 
 
 class Send(Command, frozen=True, tag="send"):
-    """A new user message behind ``parent`` (null for the first of a conversation).
-    ``conversation`` null begins one; its id comes back in `Accepted`. ``keep_latest``, where it
-    is not null, is the conversation's from now on. The model of an ``assistant`` is its own."""
+    """Add a user message after ``parent`` and request an answer.
+
+    ``parent`` is null for the first message of a conversation. ``conversation`` null starts a new
+    one; its id is in `Accepted`. ``keep_latest``, if not null, changes the conversation's setting,
+    ``collections`` the documents that are searched for its questions.
+    An ``assistant`` has its own model. ``selections`` say what is sent of the attachments; of those
+    without one, what fits.
+    """
 
     id: RequestId
     content: str
@@ -44,11 +56,15 @@ class Send(Command, frozen=True, tag="send"):
     keep_latest: bool | None = None
     assistant: Id | None = None
     attachments: Attachments = ()
+    selections: Selections = ()
+    collections: Collections | None = None
 
 
 class Edit(Command, frozen=True, tag="edit"):
-    """A sibling of the user message ``message`` with other content, and a new answer to it. It has
-    the same ``attachments`` if they are null."""
+    """Add a sibling of the user message ``message`` with other content, and request an answer.
+
+    ``attachments`` null keeps those of the message. ``selections`` are as in `Send`.
+    """
 
     id: RequestId
     message: Id
@@ -58,10 +74,11 @@ class Edit(Command, frozen=True, tag="edit"):
     keep_latest: bool | None = None
     assistant: Id | None = None
     attachments: Attachments | None = None
+    selections: Selections = ()
 
 
 class Regenerate(Command, frozen=True, tag="regenerate"):
-    """A sibling of the answer ``message``."""
+    """Request a sibling of the answer ``message``."""
 
     id: RequestId
     message: Id
@@ -71,10 +88,42 @@ class Regenerate(Command, frozen=True, tag="regenerate"):
     assistant: Id | None = None
 
 
-class Measure(Command, frozen=True, tag="measure"):
-    """How many tokens ``content`` would take; with ``branch`` also what comes with it: the
-    conversation up to ``parent``, as it is sent to the model, and attachments. A later one takes
-    the place of one that is not answered yet."""
+class TemporaryMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message of a temporary chat; ``syntax`` is how the text of an answer marks reasoning."""
+
+    role: Literal["user", "assistant"]
+    content: str
+    syntax: OutputSyntax = PLAIN
+
+
+TemporaryBranch = Annotated[tuple[TemporaryMessage, ...], Meta(max_length=2000)]
+
+
+class SendTemporary(Command, frozen=True, tag="temporary"):
+    """Request an answer in a temporary chat, whose messages only the page has.
+
+    ``messages`` is the branch up to the user message to answer. ``resume_text`` is the text of a
+    truncated answer to continue. ``collections`` are searched for the answer.
+    """
+
+    id: RequestId
+    messages: Annotated[TemporaryBranch, Meta(min_length=1)]
+    model: ModelName
+    params: SamplingParams = SamplingParams()
+    keep_latest: bool = False
+    assistant: Id | None = None
+    resume_text: str = ""
+    collections: Collections = ()
+
+
+class CountTokens(Command, frozen=True, tag="measure"):
+    """Count the tokens of ``content``.
+
+    With ``branch`` also of the rest of the prompt: the conversation up to ``parent``, as it is sent
+    to the model, and attachments. The page sends the ``messages`` of a temporary chat instead of
+    ``conversation`` and ``parent``. A later command replaces a pending one. ``collections`` are
+    those of a conversation that is not saved.
+    """
 
     id: RequestId
     model: ModelName
@@ -82,13 +131,19 @@ class Measure(Command, frozen=True, tag="measure"):
     branch: bool = False
     conversation: Id | None = None
     parent: Id | None = None
+    messages: TemporaryBranch = ()
     attachments: Attachments = ()
+    selections: Selections = ()
+    collections: Collections = ()
     assistant: Id | None = None
 
 
 class Continue(Command, frozen=True, tag="continue"):
-    """The answer ``message`` was cut (at the length limit, by a stop or a fault): the same model
-    goes on behind its last character. It must be the last of its branch."""
+    """Continue the truncated answer ``message`` with the same model.
+
+    It was truncated by the length limit, a stop or a fault, and must be the last message of its
+    branch.
+    """
 
     id: RequestId
     message: Id
@@ -100,7 +155,7 @@ class Stop(Command, frozen=True, tag="stop"):
 
 
 class Subscribe(Command, frozen=True, tag="subscribe"):
-    """Follow a generation from ``cursor`` on (0: from its first character)."""
+    """Follow a generation from ``cursor`` (0: from its first character)."""
 
     generation: Id
     cursor: Cursor = 0
@@ -111,45 +166,71 @@ class Unsubscribe(Command, frozen=True, tag="unsubscribe"):
 
 
 class Ack(Command, frozen=True, tag="ack"):
-    """The client has applied all up to ``cursor``. A reader that does not acknowledge is sent
-    no more than a bounded amount; what waits is merged into the next delta."""
+    """The client has applied all text up to ``cursor``.
+
+    Without acknowledgements the server sends a bounded amount only; pending text is merged into the
+    next delta.
+    """
 
     generation: Id
     cursor: Cursor
 
 
 # What makes a turn.
-Making = Send | Edit | Regenerate | Continue
-AnyCommand = Making | Measure | Stop | Subscribe | Unsubscribe | Ack
+TurnCommand = Send | Edit | Regenerate | Continue
+AnyCommand = TurnCommand | SendTemporary | CountTokens | Stop | Subscribe | Unsubscribe | Ack
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type"):
     pass
 
 
+class Searching(Event, frozen=True, tag="searching"):
+    """Documents are being searched for the turn of ``command``, an id; its response follows."""
+
+    command: str
+
+
 class Accepted(Event, frozen=True, tag="accepted"):
-    """A `Send`, `Edit`, `Regenerate` or `Continue` is saved and queued; the sender is already
-    subscribed. ``user_message`` is null for the last two. A continued answer has a new generation,
-    whose stream begins with the text that is there. The three objects have the shapes of the
-    conversation endpoint (`serialize.py`)."""
+    """A turn command is saved and queued, and the sender is subscribed.
+
+    ``user_message`` is null for `Regenerate` and `Continue`. A continued answer has a new
+    generation, whose stream begins with the existing text.
+    """
 
     id: str
-    conversation: dict[str, Any]
-    assistant_message: dict[str, Any]
-    user_message: dict[str, Any] | None
+    conversation: schema.Conversation
+    assistant_message: schema.Message
+    user_message: schema.Message | None
+
+
+class TemporaryAccepted(Event, frozen=True, tag="temporary_accepted"):
+    """A `SendTemporary` is queued, and the sender is subscribed.
+
+    The message of its `Ended` has the generation's ID, and no conversation and parent: only the
+    page knows them.
+    """
+
+    id: str
+    generation: schema.Generation
 
 
 class Stopped(Event, frozen=True, tag="stopped"):
-    """The `Stop` was passed on; the generation's `Ended` follows."""
+    """The `Stop` was forwarded; the generation's `Ended` follows."""
 
     id: str
     generation: str
 
 
-class Measured(Event, frozen=True, tag="measured"):
-    """Tokens, of the ``context`` that one answer of this model has with all before it.
-    ``estimated``: the model isn't loaded, or was too busy to count. Without ``branch`` only
-    ``message`` is there. ``attachments`` by id."""
+class TokenCounts(Event, frozen=True, tag="measured"):
+    """Token counts.
+
+    ``context`` is the model's context length for prompt and answer. ``estimated``: the model isn't
+    loaded, or was too busy to count. Without ``branch`` only ``message`` is counted.
+    ``attachments`` are by id: the tokens of what is sent of each. Of those in ``matching`` the
+    passages that match the question are sent. ``passages`` is the most that passages of documents
+    take, null if none are searched.
+    """
 
     id: str
     context: int
@@ -158,13 +239,18 @@ class Measured(Event, frozen=True, tag="measured"):
     system: int | None = None
     history: int | None = None
     attachments: dict[str, int] | None = None
+    matching: list[str] | None = None
+    passages: int | None = None
 
 
 class Waiting(Event, frozen=True, tag="waiting"):
-    """Repeated while an answer waits. ``ahead`` counts the requests before it in line; ``model``
-    is ``ready``, ``measuring``, ``loading`` (with ``progress`` 0 to 1), ``waiting`` (for memory
-    or a host) or ``failed``. ``seconds`` until the answer begins are told while the model is
-    ready, once enough of its answers were measured."""
+    """Repeated while an answer is queued, also after its model crashed.
+
+    ``ahead`` counts the requests before it; ``model`` is ``ready``, ``tuning``, ``loading`` (with
+    ``progress`` 0 to 1), ``waiting`` (for memory or a host), ``unreachable`` (its engines don't
+    respond) or ``failed``. ``seconds`` is the estimated wait; null unless the model is ready and
+    enough answers were measured.
+    """
 
     generation: str
     ahead: int
@@ -174,8 +260,10 @@ class Waiting(Event, frozen=True, tag="waiting"):
 
 
 class Started(Event, frozen=True, tag="started"):
-    """A slot works on the answer: attempt 2 and later go on after a fault. ``syntax`` is how the
-    text marks reasoning and tool calls (`engine.messages.OutputSyntax`)."""
+    """A slot generates the answer. Attempt 2 and later continue after a fault.
+
+    ``syntax`` has the markers of reasoning and tool calls.
+    """
 
     generation: str
     attempt: int
@@ -183,7 +271,7 @@ class Started(Event, frozen=True, tag="started"):
 
 
 class Delta(Event, frozen=True, tag="delta", omit_defaults=True):
-    """``reasoning_ms`` is how long the answer's reasoning took, once it is over."""
+    """Text of an answer. ``reasoning_ms`` is the duration of its reasoning, once it has ended."""
 
     generation: str
     start: int
@@ -192,44 +280,81 @@ class Delta(Event, frozen=True, tag="delta", omit_defaults=True):
     reasoning_ms: float | None = None
 
 
+class Alive(Event, frozen=True, tag="alive"):
+    """Heartbeat of an answer without new text, about every two seconds.
+
+    A client that gets none is not being served.
+    """
+
+    generation: str
+
+
 class Ended(Event, frozen=True, tag="ended"):
-    """Sent once, after all text. ``cursor`` is the last delta's ``end``: a client elsewhere
-    subscribes again. ``message`` is the saved answer in full, in the endpoint's shape; the
-    client shows its content if it differs from what it has."""
+    """Sent once, after all text.
+
+    ``cursor`` is the last delta's ``end``: a client at another cursor subscribes again. ``message``
+    is the saved answer; the client shows its content if it differs from the streamed text.
+    """
 
     generation: str
     state: EndState
     cursor: int
-    message: dict[str, Any]
+    message: schema.Message
 
 
 class Changed(Event, frozen=True, tag="changed"):
-    """A hint that one of the person's conversations is new, renamed, deleted or has a new
-    answer: the client fetches it again if it shows it. May be lost; never needed for text."""
+    """A hint that one of the user's conversations is new, renamed, deleted or has a new answer.
 
-    conversation: str
+    The client fetches it again if it shows it. ``conversation`` null: many conversations or a
+    folder changed, so the client fetches its list and the conversation that it shows. May be lost;
+    never needed for text.
+    """
+
+    conversation: str | None
     what: Literal["created", "updated", "deleted"]
 
 
-class Error(Event, frozen=True, tag="error"):
-    """``id`` and ``generation`` say what was refused, where known. ``error`` is
-    `ChatsiteError.as_dict`: ``{code, message, permanent, …}``, the message in the person's
-    language and fit to be shown."""
+class Notices(Event, frozen=True, tag="notices"):
+    """The notices above the page have changed; ``digest`` names the new ones."""
 
-    error: dict[str, Any]
+    digest: str
+
+
+class Error(Event, frozen=True, tag="error"):
+    """A refused command or failed generation.
+
+    ``id`` and ``generation`` name what was refused, if known. The message of ``error`` is in the
+    user's language.
+    """
+
+    error: schema.ErrorBody
     id: str | None = None
     generation: str | None = None
 
 
-AnyEvent = Accepted | Stopped | Measured | Waiting | Started | Delta | Ended | Changed | Error
+AnyEvent = (
+    Searching
+    | Accepted
+    | TemporaryAccepted
+    | Stopped
+    | TokenCounts
+    | Waiting
+    | Started
+    | Delta
+    | Alive
+    | Ended
+    | Changed
+    | Notices
+    | Error
+)
 
 encoder = msgspec.json.Encoder()
 _command_decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 
 
 def decode_command(data: str | bytes) -> AnyCommand:
-    """Raises `msgspec.DecodeError` (bad JSON) or `msgspec.ValidationError` (bad shape)."""
-    return _command_decoder.decode(data)
+    """Return the command. Raises `json_input.BadJson` for invalid JSON or an unknown shape."""
+    return json_input.decode(data, _command_decoder)
 
 
 def encode_event(event: AnyEvent) -> str:

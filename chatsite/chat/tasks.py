@@ -1,31 +1,35 @@
-"""What is done to conversations in the background."""
+"""Celery tasks of the chat."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
 
-from django.db import transaction
-from django.db.models import QuerySet
-from django.utils import timezone
+from asgiref.sync import sync_to_async
 
+from chatsite.answers import reaper
+from chatsite.answers.admission import Admitted
+from chatsite.answers.runtime import close_runtime, runtime
 from chatsite.celery import app
-from chatsite.chat.models import Conversation
-
-# As long a deletion can be taken back.
-_KEPT = timedelta(hours=1)
-_BATCH = 100
+from chatsite.chat import turns
+from chatsite.conversations.models import Generation
+from chatsite.knowledge.turns import prepare
 
 
-@app.task(ignore_result=True)
-def purge_deleted() -> None:
-    gone = Conversation.objects.filter(deleted_at__lt=timezone.now() - _KEPT)
-    while _purge(gone[:_BATCH]):
-        pass
+@app.task(name="chatsite.chat.reap_generations", ignore_result=True)
+def reap_generations() -> None:
+    """Queue or end generations that no process holds; started by beat."""
+    asyncio.run(_reap())
 
 
-@transaction.atomic
-def _purge(gone: QuerySet[Conversation]) -> int:
-    # Locked: one that is brought back in this moment stays.
-    ids = list(gone.select_for_update().values_list("pk", flat=True))
-    Conversation.objects.filter(pk__in=ids).delete()
-    return len(ids)
+async def _reap() -> None:
+    try:
+        await reaper.reap_once(rebuild)
+    finally:
+        await close_runtime()
+
+
+async def rebuild(generation: Generation) -> Admitted:
+    """Return the request of a saved turn, with the passages that its documents have for it."""
+    turn = await sync_to_async(turns.turn_of)(generation)
+    await prepare(runtime(), turn.answer, generation)
+    return await sync_to_async(turns.admitted)(turn)

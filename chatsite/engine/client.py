@@ -19,26 +19,36 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Literal
 
-from chatsite.engine import frames, spawn
-from chatsite.engine.messages import Load, Loaded, LoadFailed, Loading, Shutdown, ToChild, ToHost
+from chatsite.engine.contract import frames
+from chatsite.engine.contract.messages import (
+    Load,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Shutdown,
+    ToChild,
+    ToHost,
+)
+from chatsite.sandbox import log_lines, spawn
 
 log = logging.getLogger(__name__)
 
-# Seconds that a child has for each way of ending, in `stop`.
+# Timeouts in seconds for each stage of `stop`.
 SHUTDOWN_SECONDS = 3.0
 TERMINATE_SECONDS = 2.0
-# A child reads frames on a thread of its own, so one that takes none for so long never will.
+# Seconds. A child reads frames on a dedicated thread, so one that reads none for this long is
+# stuck.
 SEND_SECONDS = 30.0
 
 OnLoading = Callable[[float], Awaitable[None] | None]
 
 
 class EngineError(Exception):
-    """The child did not come up, or is gone."""
+    """The child did not start, or has ended."""
 
 
 class EngineLoadFailed(EngineError):
-    """The child said that it can't load the model; ``code`` and the message are its own."""
+    """The child reported that it can't load the model; ``code`` and the message are the child's."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -46,20 +56,26 @@ class EngineLoadFailed(EngineError):
 
 
 class EngineGone(EngineError):
-    """The child ended; the message says how (``killed by SIGSEGV``)."""
+    """The child has ended; the message gives the reason (``killed by SIGSEGV``)."""
+
+
+def _log_line(line: str) -> None:
+    log_lines.relay(line, log)
 
 
 class EngineClient:
-    """One child, from start to end; not to be started twice. ``on_log`` gets each line of its
-    standard error. One task may iterate; any may `send`. ``heard`` is the monotonic time of the
-    last frame."""
+    """One child, from start to end; it can't be started twice.
+
+    ``on_log`` is called with each line of the child's standard error. One task may iterate; any may
+    `send`. ``heard`` is the monotonic time of the last frame.
+    """
 
     def __init__(
         self,
         name: str,
         *,
         backend: Literal["llama", "scripted"] = "llama",
-        on_log: Callable[[str], None] = log.info,
+        on_log: Callable[[str], None] = _log_line,
     ) -> None:
         self.name = name
         self._backend = backend
@@ -79,19 +95,21 @@ class EngineClient:
 
     @property
     def exit_reason(self) -> str:
-        """How the child ended; empty while it lives or before it started."""
+        """How the child ended; empty while it runs or before it has started."""
         if self._child is None or self._child.process.returncode is None:
             return ""
         return spawn.exit_reason(self._child.process.returncode)
 
     async def start(self, load: Load, on_loading: OnLoading | None = None) -> Loaded:
-        """Starts the child and waits until the model answers. ``on_loading`` gets the progress,
-        0 to 1. Raises `EngineLoadFailed` or `EngineGone`; no child is left then, nor when the
-        waiting is cancelled."""
+        """Start the child and wait until the model is ready.
+
+        ``on_loading`` is called with the progress, 0 to 1. Raise `EngineLoadFailed` or
+        `EngineGone`. No child is left behind then, nor if the call is cancelled.
+        """
         arguments = ["--name", self.name, "--backend", self._backend]
-        self._child = child = await spawn.start(arguments)
-        # What is under way is bounded by the slots, so that a child that is busy with one long
-        # prompt holds up nobody who sends to another.
+        self._child = child = await spawn.start(arguments, limit=frames.MAX_FRAME)
+        # The slots bound what is in flight, so a child that is busy with one long prompt does not
+        # block senders to another.
         child.stdin.transport.set_write_buffer_limits(high=frames.MAX_FRAME)
         self._logging = asyncio.create_task(spawn.read_lines(child.stderr, self._on_log))
         try:
@@ -103,33 +121,38 @@ class EngineClient:
             raise
 
     async def send(self, frame: ToChild) -> None:
-        """Raises `EngineGone`, or `frames.FrameTooLarge` with nothing sent. Waits only for a child
-        that is frames behind; one that stays so is killed."""
+        """Send a frame. Raise `EngineGone`, or `frames.FrameTooLarge` with nothing sent.
+
+        Waits only while the child lags in reading; after `SEND_SECONDS` the child is killed.
+        """
         if self._child is None:
             raise EngineGone("not started")
         try:
             async with asyncio.timeout(SEND_SECONDS), self._sending:
                 await frames.transmit(self._child.stdin, frame)
         except TimeoutError as error:
-            log.error("engine %s reads nothing any more and is killed", self.name)
+            log.error("Engine child does not read its pipe; killing it", extra={"model": self.name})
             self.kill()
             raise EngineGone(await self.wait()) from error
         except (ConnectionError, RuntimeError) as error:
             raise EngineGone(await self.wait()) from error
 
     def kill(self) -> None:
-        """At once; whoever iterates or waits hears of it."""
+        """Kill the child immediately; iterators and waiters see its end."""
         if self._child is not None:
             with suppress(ProcessLookupError):
                 self._child.process.kill()
 
     async def __aiter__(self) -> AsyncIterator[ToHost]:
-        """Frames until the child closes the pipe. A child that sends nonsense is killed."""
+        """Yield frames until the child closes the pipe.
+
+        A child that sends invalid frames is killed.
+        """
         while (frame := await self._receive()) is not None:
             yield frame
 
     async def wait(self) -> str:
-        """Waits for the end, and for its last log lines; returns `exit_reason`."""
+        """Wait for the child's end and its last log lines; return `exit_reason`."""
         if self._child is None:
             return "not started"
         await self._child.process.wait()
@@ -138,8 +161,10 @@ class EngineClient:
         return self.exit_reason
 
     async def stop(self) -> str:
-        """Ends the child: asks, then terminates, then kills. Within 6 s; requests that run are
-        dropped. Returns `exit_reason`. Safe to call at any time, more than once."""
+        """End the child within 6 s: request a shutdown, then terminate, then kill.
+
+        Running requests are dropped. Return `exit_reason`. Safe to call at any time, repeatedly.
+        """
         if self._child is None:
             return "not started"
         process = self._child.process
@@ -177,7 +202,9 @@ class EngineClient:
         try:
             frame = await frames.receive(self._child.stdout)
         except frames.FrameError:
-            log.exception("engine %s speaks nonsense and is killed", self.name)
+            log.exception(
+                "Engine child sent an invalid frame; killing it", extra={"model": self.name}
+            )
             self.kill()
             return None
         self.heard = time.monotonic()

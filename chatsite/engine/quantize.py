@@ -1,8 +1,8 @@
 """The child that quantizes: ``python -m chatsite.engine.quantize --source A --target B --kind K``.
 
-It prints JSON lines: ``{"done": BYTES}`` of the source as it gets on, and at the end
-``{"result": BYTES}`` of weights. With ``--dry`` the end is all, and nothing is written. Ending
-the process at any time is safe: the target is then in part.
+It prints JSON lines: ``{"done": BYTES}`` is progress in bytes of the source, and the last line,
+``{"result": BYTES}``, is the size of the weights. With ``--dry`` only the last line is printed and
+nothing is written. The process can be killed at any time; the target is then incomplete.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
-from chatsite.engine import sandbox
-from chatsite.engine.backend import LoadError
+from chatsite.engine.contract.backend import LoadError
+from chatsite.sandbox import confine, log_lines
 
 log = logging.getLogger("chatsite.engine")
 
-# By llama.cpp's names; none of these needs an importance matrix.
+# llama.cpp's names; none of these needs an importance matrix.
 KINDS: Final = (
     *("F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1"),
     *("Q4_0", "Q3_K_M", "Q2_K"),
 )
-_NICE: Final = 10  # answers go first
-_TELL_SECONDS: Final = 0.2
+_NICE: Final = 10  # answers have priority
+_REPORT_SECONDS: Final = 0.2
 
 
 def main() -> int:
@@ -37,27 +38,33 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dry", action="store_true")
     arguments = parser.parse_args()
-    _frames_in, out = sandbox.take_pipe()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    log.info(sandbox.enter())
+    _frames_in, out = confine.take_pipe()
+    log_lines.configure()
+    if arguments.dry:
+        protection = confine.enter(reads=(arguments.source,))
+    else:
+        # The only file that it may write has to exist before it enters the sandbox.
+        Path(arguments.target).open("wb").close()
+        protection = confine.enter(reads=(arguments.source,), writes=(arguments.target,))
+    log.info("Sandbox entered", extra={"protection": protection})
     os.nice(_NICE)
-    told = 0.0
+    reported = 0.0
 
-    def tell(done: int) -> None:
-        nonlocal told
-        if not arguments.dry and time.monotonic() - told >= _TELL_SECONDS:
-            told = time.monotonic()
+    def report(done: int) -> None:
+        nonlocal reported
+        if not arguments.dry and time.monotonic() - reported >= _REPORT_SECONDS:
+            reported = time.monotonic()
             _write(out, done=done)
 
-    from chatsite.engine.llama_quantizer import quantize  # in the sandbox
+    from chatsite.engine.backends.llama.quantizer import quantize  # must load inside the sandbox
 
     try:
         result = quantize(
-            *(arguments.source, arguments.target, arguments.kind, arguments.threads, tell),
+            *(arguments.source, arguments.target, arguments.kind, arguments.threads, report),
             dry=arguments.dry,
         )
     except LoadError as error:
-        log.error("%s", error)
+        log.error("Quantization failed", extra={"error": error})
         return 1
     _write(out, result=result)
     return 0

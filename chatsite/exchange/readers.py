@@ -1,4 +1,4 @@
-"""The forms that conversations are exported in: ChatGPT's, Open WebUI's, and our own."""
+"""The formats of exported conversations: ChatGPT's, Open WebUI's, and this product's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import msgspec
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from chatsite.chat.attachments import store
-from chatsite.chat.attachments.formats import Kind
-from chatsite.engine.messages import PLAIN, OutputSyntax
-from chatsite.engine.output import REASONING
+from chatsite.conversations.attachments import storage
+from chatsite.documents.formats import Kind
+from chatsite.engine.contract.messages import PLAIN, OutputSyntax
+from chatsite.engine.prompting.output import REASONING
+from chatsite.exchange import marks
 from chatsite.exchange.tree import (
     Chat,
     Document,
@@ -30,7 +31,7 @@ _KINDS = get_args(Kind)
 
 
 def read(raw: Any) -> Chat:
-    """A conversation of any known form. Raises `Unreadable`."""
+    """Read a conversation of any known format. Raises `Unreadable`."""
     if not isinstance(raw, dict):
         raise Unreadable(_("It is not a conversation."))
     if isinstance(raw.get("mapping"), dict):
@@ -40,13 +41,13 @@ def read(raw: Any) -> Chat:
     elif isinstance(raw.get("messages"), list) and "head" in raw:
         chat = _own(raw)
     else:
-        raise Unreadable(_("It is in a form that is not known here."))
+        raise Unreadable(_("Its format is not supported."))
     chat.nodes, chat.head = arranged(chat.nodes, chat.head)
     return chat
 
 
 def _chatgpt(raw: dict[str, Any]) -> Chat:
-    """`conversations.json`: ``mapping`` holds nodes by id, each with its parent."""
+    """Read an entry of `conversations.json`: ``mapping`` has nodes by ID, each with its parent."""
     now = datetime.now(UTC)
     chat = Chat(
         "chatgpt",
@@ -66,20 +67,31 @@ def _chatgpt(raw: dict[str, Any]) -> Chat:
         if not isinstance(message, dict):
             continue
         metadata = _dict(message.get("metadata"))
-        role = _role(_dict(message.get("author")).get("role"))
+        author = _dict(message.get("author")).get("role")
+        role = _role(author)
         if role is None or metadata.get("is_visually_hidden_from_conversation") is True:
-            chat.left_out += _dict(message.get("author")).get("role") == "tool"
+            chat.left_out += author == "tool"
             continue
-        node.content, missing = _chatgpt_content(_dict(message.get("content")))
-        chat.left_out += missing
+        if message.get("recipient") not in {None, "", "all"}:
+            # A call of a tool, such as a search or a canvas.
+            chat.left_out += 1
+            continue
+        content = _dict(message.get("content"))
+        node.content, missing = _chatgpt_content(content)
+        if role == "assistant":
+            node.content = marks.without_citations(node.content, metadata)
+            node.reasoning = _thoughts(content)
+        attached = len(_list(metadata.get("attachments")))
+        chat.left_out += max(missing - bool(node.reasoning), attached)
         node.role = role
         node.moment = moment(message.get("create_time"))
-        node.model = _name(metadata.get("model_slug"))
+        slug = metadata.get("model_slug") or raw.get("default_model_slug")
+        node.model = _name(slug) if role == "assistant" else ""
     return chat
 
 
 def _chatgpt_content(content: dict[str, Any]) -> tuple[str, int]:
-    """The text, and how many parts have none."""
+    """Return the text, and the number of parts without text."""
     match content.get("content_type"):
         case "text" | "multimodal_text":
             parts = content.get("parts")
@@ -92,8 +104,17 @@ def _chatgpt_content(content: dict[str, Any]) -> tuple[str, int]:
             known = isinstance(language, str) and language.isalnum() and language != "unknown"
             return f"```{language if known else ''}\n{code}\n```" if code else "", 0
         case _:
-            # What the model thought or a tool said.
+            # Reasoning, or the output of a tool.
             return "", 1
+
+
+def _thoughts(content: dict[str, Any]) -> str:
+    """Return the reasoning of a node that contains nothing else."""
+    if content.get("content_type") != "thoughts":
+        return ""
+    found = [_dict(one) for one in _list(content.get("thoughts"))]
+    steps = [(text(one.get("summary")), text(one.get("content"))) for one in found]
+    return "\n\n".join("\n\n".join(filter(None, step)) for step in steps if any(step))
 
 
 def _pictures(parts: list[Any]) -> int:
@@ -101,7 +122,7 @@ def _pictures(parts: list[Any]) -> int:
 
 
 def _open_webui(raw: dict[str, Any]) -> Chat:
-    """One of the array that "export chats" gives: the tree is in ``chat.history``."""
+    """Read an entry of the "export chats" array: the tree is in ``chat.history``."""
     inner = raw["chat"]
     now = datetime.now(UTC)
     created = moment(raw.get("created_at")) or moment(inner.get("timestamp")) or now
@@ -119,6 +140,8 @@ def _open_webui(raw: dict[str, Any]) -> Chat:
         archived=raw.get("archived") is True,
         pinned=raw.get("pinned") is True,
     )
+    instructions = inner.get("system") or _dict(inner.get("params")).get("system")
+    chat.left_out += bool(text(instructions).strip())
     for key, entry in messages.items():
         if not isinstance(entry, dict):
             continue
@@ -127,23 +150,27 @@ def _open_webui(raw: dict[str, Any]) -> Chat:
             parts = [text(_dict(part).get("text")) for part in content]
             chat.left_out += parts.count("")
             content = "\n\n".join(filter(None, parts))
-        files = entry.get("files")
-        chat.left_out += len(files) if isinstance(files, list) else 0
+        role = _role(entry.get("role"))
+        content, reasoning, calls = text(content), "", 0
+        if role == "assistant":
+            content, reasoning, calls = marks.separated(content)
+        chat.left_out += len(_list(entry.get("files"))) + calls
         chat.nodes.append(
             Node(
                 key,
                 _id(entry.get("parentId")),
-                _role(entry.get("role")),
-                text(content),
+                role,
+                content,
                 moment(entry.get("timestamp")),
                 _name(entry.get("model")),
+                reasoning=reasoning,
             )
         )
     return chat
 
 
 def _own(raw: dict[str, Any]) -> Chat:
-    """What `writers.py` writes."""
+    """Read what `writers.py` writes."""
     created = moment(raw.get("created_at")) or datetime.now(UTC)
     chat = Chat(
         "chatsite",
@@ -163,7 +190,7 @@ def _own(raw: dict[str, Any]) -> Chat:
             given = _list(entry.get("attachments"))
             role = _role(entry.get("role"))
             known = [one for one in given if isinstance(one, str) and one in chat.documents]
-            documents = known[: store.PER_MESSAGE] if role == "user" else []
+            documents = known[: storage.PER_MESSAGE] if role == "user" else []
             chat.left_out += len(given) - len(documents)
             chat.nodes.append(
                 Node(
@@ -181,7 +208,7 @@ def _own(raw: dict[str, Any]) -> Chat:
 
 
 def _document(raw: Any) -> Document | None:
-    """None for one that is no document, or longer than those that are read here may be."""
+    """Return a document; None if it is invalid or longer than an attachment may be."""
     entry = _dict(raw)
     key, content = _id(entry.get("id")), text(entry.get("text"))
     if key is None or not 0 < len(content) <= settings.ENV.attachment_chars:
@@ -189,7 +216,7 @@ def _document(raw: Any) -> Document | None:
     size, pages, kind = entry.get("size"), entry.get("pages"), entry.get("kind")
     return Document(
         key,
-        store.clean_name(text(entry.get("name"))),
+        storage.clean_name(text(entry.get("name"))),
         size if _is_count(size) else len(content.encode()),
         str(kind) if kind in _KINDS else "text",
         pages if _is_count(pages) else None,
@@ -202,7 +229,7 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 
 def _syntax(raw: Any) -> OutputSyntax:
-    """How an answer's reasoning is marked, of the ways that are known."""
+    """Return how an answer marks its reasoning, if the marks are known ones."""
     try:
         syntax = msgspec.convert(raw, OutputSyntax)
     except msgspec.ValidationError:

@@ -1,29 +1,44 @@
-"""Saving conversations from elsewhere: each whole or not at all, and none twice."""
+"""Saving imported conversations: each completely or not at all, and none twice."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from django.db import IntegrityError, transaction
 
 from chatsite.accounts.models import User
-from chatsite.chat.attachments.models import Attachment
-from chatsite.chat.models import Conversation, Generation, GenerationState, Message
+from chatsite.conversations.attachments.models import Attachment
+from chatsite.conversations.models import Conversation, Generation, GenerationState, Message
 from chatsite.exchange.models import Origin
 from chatsite.exchange.readers import read
 from chatsite.exchange.tree import Chat, Unreadable, title
 from chatsite.search import index
 
 
-def take(user: User, raws: list[Any]) -> dict[str, Any]:
-    """``{taken, known, refused: [{title, reason}], left_out}``: how many conversations are new,
-    how many were there, which could not be read and why, and how many parts of messages
-    (pictures, files, tools) have no place here."""
+class Refusal(TypedDict):
+    title: str
+    reason: str
+
+
+class ImportReport(TypedDict):
+    """The numbers of imported and of already known conversations, and the refused ones.
+
+    ``left_out`` counts parts of messages that are not supported (pictures, files, tools).
+    """
+
+    taken: int
+    known: int
+    refused: list[Refusal]
+    left_out: int
+
+
+def take(user: User, raws: list[Any]) -> ImportReport:
+    """Import conversations; return a report."""
     taken, known, left_out = 0, 0, 0
-    refused: list[dict[str, str]] = []
+    refused: list[Refusal] = []
     for raw in raws:
         try:
             chat = read(raw)
@@ -39,25 +54,25 @@ def take(user: User, raws: list[Any]) -> dict[str, Any]:
 
 
 def _save(user: User, chat: Chat) -> bool:
-    """False when it is there already."""
+    """Save a conversation; False if it was imported before."""
     try:
         with transaction.atomic():
             if _is_there(user, chat):
                 return False
             _write(user, chat)
     except IntegrityError:
-        # The same import in another tab was faster.
+        # A concurrent import in another tab was first.
         return False
     return True
 
 
 def _is_there(user: User, chat: Chat) -> bool:
-    origins = Origin.objects.filter(owner=user, source=chat.source, key=chat.key)
+    origins = Origin.objects.of(user).filter(source=chat.source, key=chat.key)
     if found := origins.select_related("conversation").first():
         if found.conversation.deleted_at is None:
             return True
-        # Deleted, and wanted again: nothing is lost by letting the deleted one go now.
-        found.conversation.delete()
+        # Deleted, and imported again: the deleted one is purged later, unless it must be kept.
+        found.delete()
         return False
     try:
         own = uuid.UUID(chat.key) if chat.source == "chatsite" else None
@@ -82,7 +97,7 @@ def _write(user: User, chat: Chat) -> None:
     latest: dict[uuid.UUID | None, datetime] = {None: chat.created}
     for number, node in enumerate(chat.nodes):
         parent = ids[node.parent] if node.parent else None
-        # Their order is the order of their times, which not every export has in full.
+        # Messages are ordered by time, which not every export has for all of them.
         moment = max(node.moment or latest[parent], latest[parent])
         moment += timedelta(microseconds=number % 1000 + 1)
         latest[ids[node.key]] = moment
@@ -122,7 +137,7 @@ def _write(user: User, chat: Chat) -> None:
 def _write_documents(
     user: User, chat: Chat, conversation: Conversation, ids: dict[str, uuid.UUID]
 ) -> None:
-    """Those that a message has."""
+    """Save the documents that messages refer to."""
     wanted = dict.fromkeys(key for node in chat.nodes for key in node.documents)
     rows = {
         key: Attachment(

@@ -1,7 +1,7 @@
-"""A conversation from elsewhere, whatever it was exported by, and what is wrong with it.
+"""An imported conversation in a common form, and the reasons why it can't be imported.
 
-What is read here was written by other programs and perhaps changed by hand: every value is
-looked at before it is believed, nothing recurses, and everything has a bound.
+The input was written by other programs and perhaps edited by hand: every value is validated,
+nothing recurses, and everything is bounded.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any, Literal
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from chatsite.engine.messages import PLAIN, OutputSyntax
+from chatsite.engine.contract.messages import PLAIN, OutputSyntax
 
 MESSAGES_MAX = 20_000
 CHARACTERS_MAX = 1_000_000
 _TITLE_MAX = 200
+_THINKING = OutputSyntax("<think>", "</think>")
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
 Source = Literal["chatgpt", "openwebui", "chatsite"]
@@ -28,7 +29,7 @@ Role = Literal["user", "assistant"]
 
 
 class Unreadable(Exception):
-    """Why a conversation can't be taken, in words for its owner."""
+    """Why a conversation can't be imported, in words for its owner."""
 
     def __init__(self, reason: str | Promise) -> None:
         self.reason = reason
@@ -37,7 +38,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """What was read from a file that came with a message."""
+    """The text of a file that was attached to a message."""
 
     key: str
     name: str
@@ -49,8 +50,12 @@ class Document:
 
 @dataclass
 class Node:
-    """``role`` is None for what is not shown: its children hang on what is above it. ``documents``
-    are keys of the conversation's. ``syntax`` is how an answer marks its reasoning."""
+    """A message of the imported tree.
+
+    ``role`` is None for hidden nodes: their children are attached to the parent. ``documents`` are
+    keys of `Chat.documents`. ``syntax`` is how an answer marks reasoning in ``content``;
+    ``reasoning`` was separate in the export, and `arranged` puts it at the start of ``content``.
+    """
 
     key: str
     parent: str | None
@@ -60,12 +65,16 @@ class Node:
     model: str = ""
     documents: list[str] = field(default_factory=list)
     syntax: OutputSyntax = PLAIN
+    reasoning: str = ""
 
 
 @dataclass
 class Chat:
-    """``nodes`` come with parents before children once `arranged`. ``left_out`` counts pictures,
-    files and tools' messages, which have no place here."""
+    """An imported conversation.
+
+    ``nodes`` have parents before children after `arranged`. ``left_out`` counts pictures, files and
+    tool messages, which are not supported.
+    """
 
     source: Source
     key: str
@@ -81,7 +90,7 @@ class Chat:
 
 
 def text(value: Any) -> str:
-    """A text that the database takes: no NUL, no half of a surrogate pair."""
+    """Return a text that the database accepts: without NUL and lone surrogates."""
     if not isinstance(value, str):
         return ""
     return value.replace("\x00", "").encode("utf-8", "replace").decode()
@@ -92,7 +101,7 @@ def title(value: Any) -> str:
 
 
 def moment(value: Any) -> datetime | None:
-    """Seconds, milliseconds or nanoseconds since 1970, or ISO 8601; None for nonsense."""
+    """Parse seconds, milliseconds or nanoseconds since 1970, or ISO 8601; None if invalid."""
     try:
         if isinstance(value, bool):
             return None
@@ -112,21 +121,36 @@ def moment(value: Any) -> datetime | None:
 
 
 def key_of(value: Any, raw: Any) -> str:
-    """The id that the other program gave, or a digest where it gave none that can be used."""
+    """Return the ID that the other program assigned, or a digest without a usable one."""
     if isinstance(value, str) and 0 < len(value) <= 100 and value.isprintable():
         return value
     return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
 
 
-def _check_length(node: Node) -> None:
-    """Before it is added to once more: each time copies all of it."""
-    if len(node.content) > CHARACTERS_MAX:
+def _put_reasoning_first(node: Node) -> None:
+    if node.reasoning and node.syntax == PLAIN:
+        # The text must not close its own mark.
+        reasoning = node.reasoning.replace(_THINKING.think_close, "")
+        opens, closes = _THINKING.think_open, _THINKING.think_close
+        node.content = f"{opens}\n{reasoning}\n{closes}\n\n{node.content}"
+        node.syntax = _THINKING
+
+
+def check_length(node: Node) -> None:
+    """Raise `Unreadable` if a message is too long.
+
+    Called before each further join, since every join copies the whole text.
+    """
+    if len(node.content) + len(node.reasoning) > CHARACTERS_MAX:
         raise Unreadable(_("One of its messages is too long."))
 
 
 def arranged(nodes: Iterable[Node], head: str | None) -> tuple[list[Node], str | None]:
-    """Parents before children, without what is not shown, and answers that tools had cut in two
-    joined again; with the head as it is then."""
+    """Return the nodes and the head of the imported tree. Raises `Unreadable`.
+
+    Parents come before children, hidden nodes are removed, and answers that tool calls had split
+    are joined.
+    """
     known = {node.key: node for node in nodes}
     if len(known) > MESSAGES_MAX:
         raise Unreadable(_("It has too many messages."))
@@ -144,21 +168,24 @@ def arranged(nodes: Iterable[Node], head: str | None) -> tuple[list[Node], str |
         waiting += reversed(children.get(node.key, []))
         above = node.parent if node.parent in known else None
         parent = stands_for[above]
-        shown = node.role is not None and (node.content.strip() or node.documents)
+        shown = node.role is not None and (node.content.strip() or node.documents or node.reasoning)
         before = kept.get(parent or "")
         straight[node.key] = len(children[above]) == 1 and (above == parent or straight[above])
         if not shown:
             stands_for[node.key] = parent
         elif before and before.role == node.role == "assistant" and straight[node.key]:
-            before.content += f"\n\n{node.content}"
-            _check_length(before)
+            before.content = "\n\n".join(filter(None, (before.content, node.content)))
+            before.reasoning = "\n\n".join(filter(None, (before.reasoning, node.reasoning)))
+            before.model = before.model or node.model
+            check_length(before)
             stands_for[node.key] = before.key
         else:
             node.parent = parent
             kept[node.key] = node
             stands_for[node.key] = node.key
     for node in kept.values():
-        _check_length(node)
+        _put_reasoning_first(node)
+        check_length(node)
     if not kept:
         raise Unreadable(_("It has no messages."))
     return list(kept.values()), stands_for.get(head)

@@ -1,4 +1,4 @@
-"""Conversations as files: Markdown of the branch that is shown, JSON of the whole tree."""
+"""Conversations as files: Markdown of the shown branch, JSON of the whole tree."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO, Any
 
+import msgspec
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from chatsite.accounts.models import User
-from chatsite.chat import prompt, serialize
-from chatsite.chat.attachments import store
-from chatsite.chat.attachments.models import Attachment
-from chatsite.chat.models import Conversation, Message
+from chatsite.conversations import prompt, serialize
+from chatsite.conversations.attachments import storage
+from chatsite.conversations.attachments.models import Attachment
+from chatsite.conversations.models import Conversation, Message
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
 
 
 def as_dict(conversation: Conversation) -> dict[str, Any]:
-    """What `readers.read` takes back."""
+    """Return the form that `readers.read` imports."""
     shape = serialize.conversation(conversation)
     return {
-        **{name: shape[name] for name in _KEPT},
+        **{name: getattr(shape, name) for name in _KEPT},
         "folder": conversation.folder.name if conversation.folder else None,
         "documents": [_document(one) for one in conversation.attachments.all()],
         "messages": [_message(message) for message in _messages(conversation)],
@@ -39,32 +40,47 @@ def as_markdown(conversation: Conversation) -> str:
     parts = [f"# {title}"]
     if conversation.head:
         shown = {message.pk for message in prompt.branch(conversation.head)}
-        documents = store.of_messages(conversation.pk)
+        documents = storage.of_messages(conversation.pk)
         for message in _messages(conversation):
             given = documents.get(message.pk, ())
             if message.pk in shown and (message.content or given):
                 parts.append(f"## {_speaker(message)}")
-                parts += [f"### {one.name}\n\n{_fenced(one.text)}" for one in given]
+                parts += [f"### {one.name}\n\n{fenced(one.text)}" for one, _sent in given]
                 parts.append(_said(message))
     parts = [part for part in parts if part]
     return "\n\n".join(parts) + "\n"
 
 
 def file_name(conversation: Conversation, ending: str) -> str:
-    name = _UNSAFE.sub(" ", conversation.title).strip(". ")[:80]
-    return f"{name or conversation.pk}.{ending}"
+    return f"{safe_name(conversation.title) or conversation.pk}.{ending}"
+
+
+def safe_name(title: str) -> str:
+    """Return a title as a part of a file name, perhaps empty."""
+    return _UNSAFE.sub(" ", title).strip(". ")[:80]
 
 
 def write_all(user: User, target: IO[bytes]) -> None:
-    """A ZIP file of all conversations, one of them in memory at a time."""
-    own = Conversation.objects.of(user).select_related("folder", "head").order_by("-updated_at")
+    """Write a ZIP file of all conversations."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("conversations.json", "w", force_zip64=True) as file:
-            for piece in _json(own.iterator(100)):
-                file.write(piece.encode())
-        for number, conversation in enumerate(own.iterator(100), 1):
-            name = f"markdown/{number:05} {file_name(conversation, 'md')}"
-            archive.writestr(name, as_markdown(conversation))
+        for _file in write_conversations(user, archive):
+            pass
+
+
+def write_conversations(user: User, archive: zipfile.ZipFile) -> Iterator[None]:
+    """Write all conversations, with one of them in memory at a time, as JSON and as Markdown.
+
+    Yields after each conversation of each form, for progress.
+    """
+    own = Conversation.objects.of(user).select_related("folder", "head").order_by("-updated_at")
+    with archive.open("conversations.json", "w", force_zip64=True) as file:
+        for piece in _json(own.iterator(100)):
+            file.write(piece.encode())
+            yield
+    for number, conversation in enumerate(own.iterator(100), 1):
+        name = f"markdown/{number:05} {file_name(conversation, 'md')}"
+        archive.writestr(name, as_markdown(conversation))
+        yield
 
 
 def _json(conversations: Iterator[Conversation]) -> Iterator[str]:
@@ -78,38 +94,41 @@ def _json(conversations: Iterator[Conversation]) -> Iterator[str]:
 
 
 def _messages(conversation: Conversation) -> list[Message]:
-    found = conversation.messages.select_related("generation").prefetch_related(store.GIVEN)
+    found = conversation.messages.select_related("generation").prefetch_related(storage.PREFETCH)
     return list(found.order_by("created_at", "id"))
 
 
 def _message(message: Message) -> dict[str, Any]:
     shape = serialize.message(message)
-    made = shape["generation"]
+    made = shape.generation
     return {
-        **{name: shape[name] for name in ("id", "parent", "role", "content", "created_at")},
-        "attachments": [one["id"] for one in shape["attachments"]],
-        "model": made["model"] if made else None,
-        "state": made["state"] if made else None,
-        "syntax": made["syntax"] if made else None,
+        "id": shape.id,
+        "parent": shape.parent,
+        "role": shape.role,
+        "content": shape.content,
+        "created_at": shape.created_at,
+        "attachments": [one.id for one in shape.attachments],
+        "model": made.model if made else None,
+        "state": made.state if made else None,
+        "syntax": msgspec.to_builtins(made.syntax) if made else None,
     }
 
 
 def _document(item: Attachment) -> dict[str, Any]:
-    shape = store.serialize(item)
-    return {name: shape[name] for name in ("id", "name", "size", "kind", "pages")} | {
-        "text": item.text
-    }
+    shape = storage.serialize(item)
+    kept = {name: getattr(shape, name) for name in ("id", "name", "size", "kind", "pages")}
+    return kept | {"text": item.text}
 
 
-def _fenced(text: str) -> str:
-    """In a fence that is longer than any within."""
+def fenced(text: str) -> str:
+    """Return the text in a code fence that is longer than any inside it."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{text}\n{fence}"
 
 
 def _said(message: Message) -> str:
-    """As the page shows it, with the reasoning folded away."""
+    """Return the text of a message as the page shows it, without the collapsed reasoning."""
     syntax = message.generation.syntax if hasattr(message, "generation") else None
     return prompt.without_reasoning(message.content, syntax)
 

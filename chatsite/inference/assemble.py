@@ -1,4 +1,4 @@
-"""Puts the host together from settings, and runs it until a signal comes."""
+"""Build the host from the settings and run it until a signal arrives."""
 
 from __future__ import annotations
 
@@ -10,46 +10,55 @@ import signal
 import socket
 from io import TextIOWrapper
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from chatsite.dispatch.connection import connect
-from chatsite.dispatch.queue import Queue
-from chatsite.engine import requantized, tuning_store
-from chatsite.engine.requantized import Copy
-from chatsite.engine.threads import default_threads
-from chatsite.inference.budget import Budget
-from chatsite.inference.host import Host
-from chatsite.inference.spec import ModelSpec
+from chatsite.answers.queue.queue import Queue
+from chatsite.capacity.budget import Budget
+from chatsite.capacity.threads import default_threads
+from chatsite.engine.tuning import requantized, store
+from chatsite.engine.tuning.requantized import Copy
+from chatsite.errors import ModelFileMissing
+from chatsite.inference import file_fetcher
+from chatsite.inference.file_server import FileServer
+from chatsite.inference.host import LEASE_PART, Host
+from chatsite.inference.model_spec import ModelSpec, RemoteModelRequested
+from chatsite.redis_client import connect
 from chatsite.stream.publish import Publisher
-from models_admin import catalogue, disk, placing
+from models_admin import catalogue, load_preferences
 from models_admin.models import ModelVersion
+from models_admin.store import disk
 
 ENV = settings.ENV
 
-# A copy with faster weights may have so many bytes, and a part of the memory for models more than
-# its file: of a large model, one answer is as slow as its weights come from memory.
+# Limits of a copy with faster weights: bytes, and the extra memory as a part of the models' budget.
+# Decoding one answer of a large model is limited by memory bandwidth.
 _MOST_COPIED = 8 << 30
 _COPY_SHARE = 8
-# Memory in which it is made.
+# Working memory for making a copy.
 _TO_MAKE = 3 << 29
 
 
 @sync_to_async
 def resolve(name: str) -> ModelSpec:
     version = catalogue.resolve(name)
-    wish = placing.wish(version)
+    if version.remote:
+        raise RemoteModelRequested(name)
+    if not disk.is_whole(version.path, version.size):
+        raise ModelFileMissing(name, version.digest, version.size)
+    wish = load_preferences.preferences_of(version)
     context, slots = wish.context or ENV.context, wish.slots or ENV.slots
     threads = ENV.threads or default_threads()
     tuning_file = ENV.data_dir / "tuning.json"
-    copy = _copy(version, tuning_store.find(tuning_file, version.digest, threads))
-    # Which of them it will be depends on its devices: so what takes most memory counts.
-    tunings = [known.tuning for known in tuning_store.history(tuning_file, version.digest)]
+    copy = copy_for(version, store.find(tuning_file, version.digest, threads))
+    # The device decides which tuning applies, so memory is computed for the one that takes most.
+    tunings = [known.tuning for known in store.history(tuning_file, version.digest)]
     chosen = [tuning for tuning in tunings if tuning is not None]
     flash = bool(chosen) and all(tuning.flash_attention for tuning in chosen)
-    rows = max((tuning.ubatch for tuning in chosen), default=tuning_store.UBATCH)
-    options = placing.options(
+    rows = max((tuning.ubatch for tuning in chosen), default=store.UBATCH)
+    options = load_preferences.options(
         *(version, context, slots),
         flash_attention=flash,
         fixed=bool(wish.context),
@@ -74,10 +83,12 @@ def resolve(name: str) -> ModelSpec:
     )
 
 
-def _copy(version: ModelVersion, known: tuning_store.Entry | None) -> Copy | None:
-    """Where a copy with faster weights may be; None where it would take too much, or was
-    measured and does not pay."""
-    size = placing.copy_bytes(version)
+def copy_for(version: ModelVersion, known: store.Entry | None) -> Copy | None:
+    """Return the location of the copy with faster weights.
+
+    None if it would take too much memory or disk, or was measured and is not faster.
+    """
+    size = load_preferences.copy_bytes(version)
     room, available = Budget(ENV.memory_mb << 20).room()
     if not ENV.fast_weights or not 0 < size <= _MOST_COPIED:
         return None
@@ -85,7 +96,7 @@ def _copy(version: ModelVersion, known: tuning_store.Entry | None) -> Copy | Non
         return None
     if known is not None and known.tuning is not None:
         tried = any(one.tuning.weights for one in known.tried)
-        if tried and not known.tuning.weights:
+        if tried and not known.tuning.weights and not known.again:
             return None
     copy = disk.copy_of(version.digest)
     return copy if copy.exists or (_has_space(size) and available > size + _TO_MAKE) else None
@@ -101,19 +112,21 @@ def _has_space(size: int) -> bool:
 
 @sync_to_async
 def first_models() -> list[str]:
-    """Those that are always loaded, then the one that people get who choose nothing."""
+    """Return the pinned models, then the default model if it is to be preloaded."""
     default = catalogue.default_name() if ENV.preload else None
-    return list(dict.fromkeys([*placing.pinned_names(), *([default] if default else [])]))
+    if default and catalogue.resolve(default).remote:
+        default = None
+    return list(dict.fromkeys([*load_preferences.pinned_names(), *([default] if default else [])]))
 
 
 def tidy_copies() -> None:
-    """Removes copies that are not wanted, and of models that went while this host was down."""
+    """Remove copies that are disabled, and those of models deleted while this host was down."""
     wanted = ModelVersion.objects.all() if ENV.fast_weights else ModelVersion.objects.none()
     requantized.tidy(disk.copies(), set(wanted.values_list("digest", flat=True)))
 
 
 def host_id(run_dir: Path) -> str:
-    """The same on each start from this data folder, different on every machine."""
+    """Return an ID that is stable for this data folder and unique per machine."""
     path = run_dir / "host-id"
     try:
         return path.read_text().strip()
@@ -124,14 +137,17 @@ def host_id(run_dir: Path) -> str:
 
 
 def take_lock(run_dir: Path) -> TextIOWrapper:
-    """Two hosts on one data folder would take each other's jobs back. Held until exit."""
+    """Lock the data folder until exit. Raises `SystemExit` if another host holds it.
+
+    Two hosts on one data folder would reclaim each other's jobs.
+    """
     file = (run_dir / "inference.lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise SystemExit(
-            f"Another inference host runs on {run_dir.parent}. Stop it, or give this one "
-            "a data folder of its own (CHATSITE_DATA_DIR)."
+            f"Another inference host is using {run_dir.parent}. Stop it, or give this one "
+            "its own data folder (CHATSITE_DATA_DIR)."
         ) from None
     file.truncate(0)
     file.write(str(os.getpid()))
@@ -139,13 +155,30 @@ def take_lock(run_dir: Path) -> TextIOWrapper:
     return file
 
 
+def serve_files() -> FileServer | None:
+    """Start to serve model files to other hosts. Raises `SystemExit` if the address is not free."""
+    if not ENV.files_address:
+        return None
+    parts = urlsplit(f"//{ENV.files_address}")
+    try:
+        return FileServer(parts.hostname or "", parts.port or 0, ENV.files_mb_per_second * 1e6)
+    except OSError as error:
+        raise SystemExit(
+            f"CHATSITE_FILES_ADDRESS={ENV.files_address} can't be used ({error.strerror}): it must "
+            "be an address of this machine with a free port."
+        ) from None
+
+
 async def serve() -> None:
     run_dir = ENV.data_dir / "run"
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = take_lock(run_dir)
     await sync_to_async(tidy_copies)()
+    await sync_to_async(file_fetcher.tidy)()
+    server = serve_files()
     redis = connect()
-    queue = Queue(redis, max_attempts=ENV.max_attempts, lease_ms=int(ENV.lease_seconds * 1000))
+    lease_ms = int(ENV.lease_seconds * LEASE_PART * 1000)
+    queue = Queue(redis, max_attempts=ENV.max_attempts, lease_ms=lease_ms)
     host = Host(
         host_id(run_dir),
         redis,
@@ -161,15 +194,32 @@ async def serve() -> None:
             layers=None if ENV.gpu_layers == "auto" else ENV.gpu_layers,
             named=ENV.gpu_devices,
         ),
+        files_url=f"http://{ENV.files_address}" if server else "",
     )
     task = asyncio.create_task(host.run(), name="host")
+    drain: asyncio.Task[None] | None = None
+
+    async def drain_and_end() -> None:
+        await host.drain(ENV.drain_seconds)
+        task.cancel()
+
+    def on_signal() -> None:
+        """Drain first; a second signal ends the host at once."""
+        nonlocal drain
+        if drain is None:
+            drain = asyncio.create_task(drain_and_end(), name="drain")
+        else:
+            task.cancel()
+
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, task.cancel)
+        loop.add_signal_handler(name, on_signal)
     try:
         await task
     except asyncio.CancelledError:
         pass
     finally:
+        if server is not None:
+            server.close()
         await redis.aclose()
         lock.close()

@@ -1,7 +1,7 @@
 """The inference host of one machine: leases jobs, feeds engine children, publishes, saves.
 
-The loop is `Host.run`: wake on a hint or after a second, then for each model that somebody
-waits for see to it that it is loaded, and lease as many jobs as it has free slots.
+The loop is `Host._serve`: wake on a hint or after a second, then for each model with queued jobs
+ensure that it is loaded, and lease as many jobs as it has free slots.
 """
 
 from __future__ import annotations
@@ -12,38 +12,77 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from contextlib import suppress
+from typing import Any, Protocol
 
-from django.db import DatabaseError
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from chatsite.chat.models import GenerationState
-from chatsite.dispatch import outcome as outcomes
-from chatsite.dispatch.outcome import Outcome
-from chatsite.dispatch.queue import HINT_JOBS, Lease, Queue, host_hints
-from chatsite.errors import ChatsiteError, ModelUnavailable
-from chatsite.inference import status, titling
-from chatsite.inference.budget import Budget, fits_elsewhere
-from chatsite.inference.effects import Effects
-from chatsite.inference.ends import Ends
-from chatsite.inference.measuring import Desk
+from chatsite import logs
+from chatsite.answers import outcome as outcomes
+from chatsite.answers.outcome import Outcome
+from chatsite.answers.queue.queue import Lease, Queue
+from chatsite.answers.queue.request import PROBE_MODEL
+from chatsite.capacity import machine
+from chatsite.capacity.budget import Budget
+from chatsite.conversations.models import GenerationState
+from chatsite.database import renew_failed_connection
+from chatsite.engine.contract.messages import BATCH, OutputSyntax
+from chatsite.errors import ChatsiteError, ModelFileMissing, ModelUnavailable
+from chatsite.hosts import status
+from chatsite.hosts.status import fits_elsewhere
+from chatsite.inference import answer_spans, titling
+from chatsite.inference.engines.pool import Counter, RemoteEngines
+from chatsite.inference.file_fetcher import FileFetcher, held
+from chatsite.inference.model_spec import ModelSpec, RemoteModelRequested
 from chatsite.inference.placement import Placement
+from chatsite.inference.replicas import Replicas
+from chatsite.inference.request_finisher import RequestFinisher
 from chatsite.inference.runner import ModelRunner
-from chatsite.inference.running import Running
-from chatsite.inference.spec import ModelSpec
-from chatsite.stream.publish import FencedOff, Publisher
+from chatsite.inference.runner_callbacks import RunnerCallbacks
+from chatsite.inference.running_request import RunningRequest
+from chatsite.inference.token_count_service import TokenCountService
+from chatsite.redis_keys import HINT_JOBS, host_hints
+from chatsite.stream.publish import Publisher, StaleWriter
+from chatsite.supervisor import heartbeat
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
-_HEARTBEATS_PER_LEASE = 5
+_HEARTBEATS_PER_LEASE = 10
+_DRAIN_POLL_SECONDS = 0.1
+# Part of the lease time after which a silent host's leases expire. The rest is for the hosts that
+# notice it, begin the next attempt and prefill the text so far: an answer continues within the
+# lease time, also on busy processors.
+LEASE_PART = 0.6
+_RECLAIM_SECONDS = 0.5
+
+
+class Target(Protocol):
+    """Where a leased job is computed: a loaded model, or a place at a remote engine."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def syntax(self) -> OutputSyntax: ...
+
+    @property
+    def engine_name(self) -> str | None: ...
+
+    async def submit(self, running: RunningRequest) -> None: ...
 
 
 class Host:
-    """``resolve`` turns a model's name into what to load, or raises a `ChatsiteError`;
-    ``quarantine`` records that a version can't be loaded; ``first_models`` names those to
-    load ahead; ``budget`` tells what models may take."""
+    """The serving loop and its helper tasks.
+
+    ``resolve`` returns what to load for a model's name, or raises a `ChatsiteError`; ``quarantine``
+    records that a version can't be loaded; ``first_models`` returns the names to preload;
+    ``budget`` computes the memory available to models.
+    """
 
     def __init__(
         self,
@@ -58,12 +97,13 @@ class Host:
         keep_loaded: int,
         lease_seconds: float,
         budget: Budget,
+        files_url: str = "",
     ) -> None:
         self.id = id
         self._redis = redis
         self._queue = queue
         self._publisher = publisher
-        self._ends = Ends(id, queue, publisher)
+        self._finisher = RequestFinisher(id, queue, publisher)
         self._quarantine = quarantine
         self._first_models = first_models
         self._budget = budget
@@ -72,13 +112,14 @@ class Host:
         self._announce = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._draining = False
-        # What an administrator asked for, done by `_serve`, which alone starts and ends runners.
+        # Requested by an administrator; executed by `_serve`, the only task that starts and ends
+        # runners.
         self._to_load: dict[str, float | None] = {}
         self._to_unload: set[str] = set()
         self._tended_at = 0.0
-        effects = Effects(
+        effects = RunnerCallbacks(
             ended=lambda running, outcome: self._spawn(self._conclude(running, outcome)),
-            died=lambda lost: self._spawn(self._ends.give_back(lost, fault=True)),
+            died=lambda lost: self._spawn(self._finisher.give_back(lost, fault=True)),
             broken=lambda spec, reason: self._spawn(self._broken(spec, reason)),
             demoted=self._demoted,
             changed=self._changed,
@@ -87,34 +128,60 @@ class Host:
         self.placement = Placement(
             resolve, effects, keep_loaded, budget.room, budget.devices, budget.layers
         )
-        self._desk = Desk(id, redis, self.placement)
-        self._titler = titling.Titler(self.placement)
+        self._files_url = files_url
+        self._fetcher = FileFetcher(self._changed)
+        self._replicas = Replicas(id, redis, self._fetcher)
+        self.engines = RemoteEngines(
+            id,
+            redis,
+            publisher,
+            self._finisher,
+            lease_seconds=lease_seconds,
+            wake=self._changed,
+            ended=lambda running, outcome: self._spawn(self._conclude(running, outcome)),
+            spawn=self._spawn,
+        )
+        self._token_counts = TokenCountService(id, redis, self._counter)
+        self._titler = titling.Titler(self.placement, self.engines)
 
-    # Life.
+    # Lifecycle.
 
     async def run(self) -> None:
-        """Serves until cancelled; then gives back what is under way and ends the children."""
-        await self._recover()
-        await self._preload()
+        """Serve until cancelled, then give back the running jobs and end the children."""
+        heartbeats = asyncio.create_task(self._write_heartbeats())
         try:
-            # One that fails ends all: the supervisor starts the process anew, and nothing of it
-            # goes on without, say, its heartbeat.
+            await self._recover()
+            await self._preload()
+            # A task that fails ends the process, and the supervisor restarts it: the host must not
+            # run without, for example, its heartbeat.
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._publisher.run(), name="publish")
-                steps = (self._listen, self._beat, self._tell, self._serve)
-                for step in (*steps, self._desk.serve, self._titler.serve):
-                    group.create_task(self._forever(step), name=step.__name__)
+                steps = (
+                    self._listen,
+                    self._beat,
+                    self._reclaim,
+                    self._announce_status,
+                    self._serve,
+                )
+                engines = (self.engines.renew, self.engines.tend)
+                for step in (*steps, *engines, self._token_counts.serve, self._titler.serve):
+                    group.create_task(repeat(step), name=step.__name__)
         finally:
             self._draining = True
-            await self._drain()
+            await self._shut_down()
+            heartbeats.cancel()
 
-    async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while True:
-            try:
-                await step()
-            except (RedisError, DatabaseError) as error:
-                log.warning("Redis or the database does not answer: %s. Trying again.", error)
-                await asyncio.sleep(0.5)
+    async def drain(self, seconds: float) -> None:
+        """Take no more jobs; return when none runs here, after ``seconds`` at most."""
+        log.info("Draining", extra={"running": len(self._running()), "seconds": seconds})
+        self._draining = True
+        self._announce.set()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and (self._running() or self._tasks):
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+
+    def _running(self) -> list[RunningRequest]:
+        return [*self.placement.running(), *self.engines.running()]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -124,119 +191,193 @@ class Host:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("unexpected failure", exc_info=error)
+            log.error("Task of the host failed", exc_info=error)
 
     def _changed(self) -> None:
         self._wake.set()
         self._announce.set()
 
+    async def _write_heartbeats(self) -> None:
+        """Write the heartbeat. The supervisor kills a host whose event loop is blocked."""
+        while True:
+            heartbeat.beat(settings.DATA_DIR, heartbeat.INFERENCE)
+            await asyncio.sleep(heartbeat.SECONDS)
+
     async def _recover(self) -> None:
-        """What an earlier process of this host held is free at once, not after its lease."""
+        """Reclaim the jobs of an earlier process of this host without waiting for their leases."""
         while True:
             try:
-                await self._ends.settle(await self._queue.reclaim_host(self.id))
+                await self._finisher.handle_given_back(await self._queue.reclaim_host(self.id))
                 return
             except RedisError as error:
-                log.warning("Redis does not answer: %s. Trying again.", error)
+                log.warning("Redis is not responding; retrying", extra={"error": error})
                 await asyncio.sleep(0.5)
 
     async def _preload(self) -> None:
-        """Begins to load what is wanted before anybody asks for it."""
+        """Start to load the models that are wanted before the first request."""
         try:
             names = await self._first_models()
         except DatabaseError as error:
-            log.warning("no model is loaded ahead: %s", error)
+            log.warning("No model can be preloaded", extra={"error": error})
             return
         for name in names:
             try:
                 await self.placement.runner_for(name)
+            except ModelFileMissing as missing:
+                await self._fetch_soon(missing)
             except (ChatsiteError, DatabaseError) as error:
-                log.warning("%s is not loaded ahead: %s", name, error)
+                log.warning("Model can't be preloaded", extra={"model": name, "error": error})
 
-    async def _drain(self) -> None:
-        left = await self.placement.stop_all()
+    async def _fetch_soon(self, missing: ModelFileMissing) -> None:
+        """Fetch the file of a model that is to be loaded without a request; load it then."""
+        try:
+            await self._replicas.fetch(missing, now=True)
+        except RedisError as error:
+            log.warning("Hosts with a file can't be found", extra={"error": error})
+        self._to_load.setdefault(missing.model, None)
+
+    async def _shut_down(self) -> None:
+        await self._fetcher.stop()
+        left = [*await self.placement.stop_all(), *await self.engines.stop_all()]
         try:
             await self._publisher.flush()
-            await self._ends.give_back(left, fault=False)
+            await self._finisher.give_back(left, fault=False)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
+            await self.engines.release()
             await status.withdraw(self._redis, self.id)
         except RedisError as error:
-            log.warning("Redis left first (%s); the jobs' leases will run out", error)
+            log.warning(
+                "Redis is not responding at shutdown; leases will expire", extra={"error": error}
+            )
 
     # Serving.
 
     async def _serve(self) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_SECONDS):
+                await self._wake.wait()
         self._wake.clear()
+        if self._draining:
+            return
         for digest in tuple(self._to_unload):
             self._to_unload.discard(digest)
             if await self.placement.unload(digest):
                 self._announce.set()
         names = {*await self._queue.models(), *self._to_load}
-        self.placement.in_line(names)
+        if PROBE_MODEL in names:
+            names.discard(PROBE_MODEL)
+            await self._finisher.answer_probes()
+        if names:
+            await self.placement.interrupt_tuning()
+        self.placement.set_waiting_models(names)
+        self._replicas.set_waiting_models(names)
         if time.monotonic() - self._tended_at >= _POLL_SECONDS:
             self._tended_at = time.monotonic()
-            await self.placement.tend()
+            await self.placement.housekeep()
+        await self.placement.tend_batches()
         for name in names:
-            try:
-                runner = await self.placement.runner_for(name)
-            except ChatsiteError as error:
+            if self.engines.serves(name):
                 self._to_load.pop(name, None)
-                self._announce.set()
-                if not await fits_elsewhere(self._redis, self.id, name, error):
-                    await self._ends.refuse_all(name, error)
+                await self.engines.fill(name, self._begin, lambda: self._draining)
                 continue
+            runner = await self._runner_for(name)
             if runner is not None:
                 if (seconds := self._to_load.pop(name, None)) is not None:
                     runner.keep_alive = seconds
                 await self._fill(name, runner)
 
+    async def _runner_for(self, name: str) -> ModelRunner | None:
+        """Return the runner of a model; None while it must wait or is left to another host."""
+        wanted = name in self._to_load
+        left = not wanted and not self.placement.holds(name)
+        if left and await self._replicas.served_elsewhere(name):
+            return None
+        try:
+            return await self.placement.runner_for(name)
+        except RemoteModelRequested:
+            self._to_load.pop(name, None)
+            self.engines.reload()
+        except ModelFileMissing as missing:
+            if refusal := await self._replicas.fetch(missing, now=wanted):
+                self._to_load.pop(name, None)
+                await self._finisher.refuse_all(name, refusal)
+        except ChatsiteError as error:
+            self._to_load.pop(name, None)
+            self._announce.set()
+            if not await fits_elsewhere(self._redis, self.id, name, error):
+                await self._finisher.refuse_all(name, error)
+        return None
+
     async def _fill(self, name: str, runner: ModelRunner) -> None:
         while runner.free_slots > 0 and not self._draining:
-            lease = await self._ends.lease(name)
+            lease = await self._finisher.lease(name)
             if lease is None:
                 runner.suspect_waits = False
                 return
             runner.suspect_waits = lease.last_chance and not runner.idle
             if runner.suspect_waits:
-                held = [(lease.job.id, lease.attempt)]
-                await self._ends.settle(await self._queue.give_back(self.id, held, fault=False))
+                await self._finisher.return_leased([(lease.job.id, lease.attempt)])
                 return
             await self._begin(runner, lease)
 
-    async def _begin(self, runner: ModelRunner, lease: Lease) -> None:
+    async def _begin(self, runner: Target, lease: Lease) -> None:
+        with logs.bind(request=lease.job.request_id, generation=lease.job.id):
+            await self._begin_bound(runner, lease)
+
+    async def _begin_bound(self, runner: Target, lease: Lease) -> None:
         id = lease.job.id
         try:
             writer = await self._publisher.open(id, lease.attempt, runner.syntax)
-        except FencedOff:
-            log.warning("generation %s: a later attempt has it", id)
+        except StaleWriter:
+            # Either a later attempt has it, or an attempt to end it failed: then this host still
+            # holds the lease, and the next lease has a higher attempt.
+            log.warning("Attempt is fenced off", extra={"generation": id, "attempt": lease.attempt})
+            await self._finisher.return_leased([(lease.job.id, lease.attempt)])
             return
-        if lease.job.written and not writer.text:
-            # A stream holds the whole answer, whoever reads it from whichever cursor.
-            self._publisher.append(writer, lease.job.written, tokens=0)
+        if lease.job.temporary:
+            writer.ended_ttl_seconds = settings.ENV.temporary_seconds
+        if lease.job.resume_text and not writer.text:
+            # A stream holds the whole answer, for readers with any cursor.
+            self._publisher.append(writer, lease.job.resume_text, tokens=0)
         beginning = asyncio.create_task(
             outcomes.save_start(
-                id, attempt=lease.attempt, version=runner.spec.digest, syntax=runner.syntax
+                id,
+                attempt=lease.attempt,
+                version=runner.digest,
+                syntax=runner.syntax,
+                engine=runner.engine_name,
             )
         )
-        running = Running(lease, writer, beginning, runner.syntax)
-        # A first attempt can't have ended: it may start while its row is being written. A later
-        # one may come after the end was saved and before the stream was told.
-        if lease.attempt > 1 and not await beginning:
+        running = RunningRequest(lease, writer, beginning, runner.syntax)
+        # A first attempt can't have ended, so it starts while its row is being written. A later one
+        # may start after the end was saved and before it was published.
+        if lease.attempt > 1 and not await self._saved(beginning, lease):
             await outcomes.conclude(
                 self._queue, self._publisher, writer, Outcome(GenerationState.INTERRUPTED)
             )
             return
-        await runner.take(running)
+        if lease.job.priority != BATCH:
+            await self.placement.tend_batches(arriving=True)
+        await runner.submit(running)
+
+    async def _saved(self, beginning: asyncio.Task[bool], lease: Lease) -> bool:
+        """Return the result of `save_start`. Without SQL, give the job back, not as a fault."""
+        try:
+            return await beginning
+        except DatabaseError:
+            await self._finisher.return_leased([(lease.job.id, lease.attempt)])
+            raise
 
     # Ends.
 
-    async def _conclude(self, running: Running, outcome: Outcome) -> None:
-        if await self._ends.conclude(running, outcome):
+    async def _conclude(self, running: RunningRequest, outcome: Outcome) -> None:
+        job = running.lease.job
+        with logs.bind(request=job.request_id, generation=job.id):
+            if not await self._finisher.conclude(running, outcome):
+                return
+            _log_end(running, outcome)
+            answer_spans.record(running, outcome)
             self._titler.answered(running, outcome)
 
     def _demoted(self, spec: ModelSpec, reason: str) -> None:
@@ -245,12 +386,22 @@ class Host:
         self._wake.set()
 
     async def _broken(self, spec: ModelSpec, reason: str) -> None:
-        log.error("%s is quarantined: %s", spec.name, reason)
-        await self._quarantine(spec.digest, reason)
-        self.placement.forget(spec.digest)
-        await self._ends.refuse_all(spec.name, ModelUnavailable())
+        log.error("Model quarantined", extra={"model": spec.name, "error": reason})
+        while True:
+            try:
+                await self._quarantine(spec.digest, reason)
+                self.placement.forget(spec.digest)
+                await self._finisher.refuse_all(spec.name, ModelUnavailable())
+                return
+            except (RedisError, OperationalError, InterfaceError) as error:
+                log.error(
+                    "Quarantine can't be saved; retrying",
+                    extra={"model": spec.name, "error": error},
+                )
+                await sync_to_async(renew_failed_connection)()
+                await asyncio.sleep(1)
 
-    # Talking to the others.
+    # Messages from and to other processes.
 
     async def _listen(self) -> None:
         pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
@@ -264,46 +415,108 @@ class Host:
                 if message["channel"].decode() == HINT_JOBS:
                     self._wake.set()
                 elif verb == "cancel":
-                    await self.placement.cancel(id)
+                    await self._cancel(id)
+                elif verb == "engine":
+                    self.engines.reload(int(id) if id.isdecimal() else None)
                 elif verb == "load":
                     name, _, seconds = id.partition(" ")
                     self._to_load[name] = float(seconds) if seconds else None
                     self._wake.set()
+                elif verb == "drop_cache":
+                    await self.placement.drop_cache(id)
+                elif verb == "tune":
+                    self.placement.tune_soon(id)
                 elif verb == "unload":
                     self._to_unload.add(id)
                     self._wake.set()
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
+    async def _cancel(self, id: str) -> None:
+        await self.placement.cancel(id)
+        self.engines.cancel(id)
+
+    def _counter(self, digest: str) -> ModelRunner | Counter | None:
+        """Return what counts the tokens of a model here."""
+        return self.placement.loaded(digest) or self.engines.loaded(digest)
+
     async def _beat(self) -> None:
         await asyncio.sleep(self._heartbeat_seconds)
         held = [
             (running.lease.job.id, running.lease.attempt)
-            for running in (*self.placement.running(), *self._ends.under_way())
+            for running in (*self._running(), *self._finisher.finishing())
         ]
         for (id, _), answer in zip(held, await self._queue.heartbeat(self.id, held), strict=True):
             if answer == "cancel":
-                await self.placement.cancel(id)
+                await self._cancel(id)
             elif answer == "lost":
-                log.warning("generation %s was given to another host", id)
+                log.warning("Generation was leased to another host", extra={"generation": id})
                 await self.placement.drop(id)
-        await self._ends.settle(await self._queue.reclaim_expired())
+                self.engines.drop(id)
 
-    async def _tell(self) -> None:
-        try:
-            await asyncio.wait_for(self._announce.wait(), status.ANNOUNCE_SECONDS)
+    async def _reclaim(self) -> None:
+        """Requeue the jobs of hosts that died or pause."""
+        await asyncio.sleep(min(_RECLAIM_SECONDS, self._heartbeat_seconds))
+        await self._finisher.handle_given_back(await self._queue.reclaim_expired())
+
+    async def _announce_status(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(status.ANNOUNCE_SECONDS):
+                await self._announce.wait()
             await asyncio.sleep(0.1)
-        except TimeoutError:
-            pass
         self._announce.clear()
+        room = machine.disk(settings.DATA_DIR)
         await status.announce(
             self._redis,
             status.HostStatus(
                 id=self.id,
                 hostname=socket.gethostname(),
                 pid=os.getpid(),
-                models=self.placement.statuses(),
+                models=(
+                    *self.placement.statuses(),
+                    *self.engines.statuses(),
+                    *self._fetcher.statuses(),
+                ),
                 memory=self._budget.status(self.placement.committed),
                 devices=self._budget.device_status(self.placement.on_devices),
+                cpu=status.HostCpu(*machine.cpu()),
+                disk=status.HostDisk(*room) if room else None,
+                draining=self._draining,
+                files=await asyncio.to_thread(held),
+                files_url=self._files_url,
+                engines=self.engines.engine_statuses(),
             ),
         )
+
+
+async def repeat(step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run ``step`` until this task is cancelled, even if the step swallows the cancellation.
+
+    `asyncio.wait_for` of Python 3.11, which libraries use, does so where its result arrives in
+    the same iteration of the event loop. A single such loop would keep the host from ending.
+    """
+    own = asyncio.current_task()
+    while own is None or not own.cancelling():
+        try:
+            await step()
+        except (RedisError, DatabaseError) as error:
+            log.warning("Redis or the database is not responding; retrying", extra={"error": error})
+            # A connection that a restarted server has closed must not be reused.
+            await sync_to_async(renew_failed_connection)()
+            await asyncio.sleep(0.5)
+
+
+def _log_end(running: RunningRequest, outcome: Outcome) -> None:
+    """Log how an answer ended; failures always, others for debugging."""
+    log.log(
+        logging.WARNING if outcome.state == GenerationState.FAILED else logging.DEBUG,
+        "Generation ended",
+        extra={
+            "attempt": running.lease.attempt,
+            "model": running.lease.job.model,
+            "state": outcome.state.value,
+            "reason": (outcome.error or {}).get("code") or outcome.finish_reason,
+            "completion_tokens": running.writer.tokens,
+            "ttft_ms": None if outcome.ttft_ms is None else round(outcome.ttft_ms),
+        },
+    )

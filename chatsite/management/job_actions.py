@@ -1,31 +1,32 @@
-"""The part of `manage.py models` that asks for jobs, follows them and changes their course."""
+"""Actions of `manage.py models` that create, follow and control jobs."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from argparse import _SubParsersAction
 from collections.abc import Callable
 from functools import partial
+from json import dumps
 from typing import Any, Final
 from uuid import UUID
 
-from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import connections
-from django.template.defaultfilters import filesizeformat
 from redis import Redis
 from redis.exceptions import RedisError
 
 from chatsite.management.progress_line import ProgressLine
-from models_admin import catalogue, updates
-from models_admin.jobs import asking, importing, lines, progress, run, states
+from chatsite.redis_client import connect_blocking
+from chatsite.sizes import file_size
+from models_admin import catalogue
+from models_admin.jobs import enqueue, importing, job_log, progress, run, states
 from models_admin.models import Job, JobState, ModelName
+from models_admin.sources import updates
 
 _POLL_SECONDS: Final = 0.5
-# A worker that runs takes a job within a sweep; after this it is done here.
-_PATIENCE_SECONDS: Final = 15.0
+# A running worker claims a job within one sweep; after this time the job is run here.
+PATIENCE_SECONDS: Final = 15.0
 _ENDED: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.PAUSED})
 _LISTED: Final = 20
 
@@ -36,21 +37,25 @@ class JobActions:
 
     @staticmethod
     def add_parsers(actions: _SubParsersAction[Any]) -> None:
-        exporting = actions.add_parser("export", help="write models into one file, to carry")
+        exporting = actions.add_parser(
+            "export", help="write models into one file for another server"
+        )
         exporting.add_argument("names", metavar="NAME", nargs="+")
-        checking = actions.add_parser("outdated", help="ask the sources for newer versions")
-        checking.add_argument("names", metavar="NAME", nargs="*", help="all if none is given")
+        checking = actions.add_parser("outdated", help="check the sources for newer versions")
+        checking.add_argument(
+            "names", metavar="NAME", nargs="*", help="all models if none is given"
+        )
         listing = actions.add_parser("jobs", help="list the latest jobs")
-        listing.add_argument("--json", action="store_true", help="for programs")
+        listing.add_argument("--json", action="store_true", help="write JSON")
         for action, words in (
-            ("log", "show what happened in a job"),
-            ("pause", "lay a job aside; what it has stays"),
-            ("resume", "let a paused, failed or cancelled job go on"),
-            ("cancel", "end a job for good"),
-            ("follow", "watch a job until it ends"),
+            ("log", "show the log of a job"),
+            ("pause", "pause a job; its partial data are kept"),
+            ("resume", "resume a paused, failed or cancelled job"),
+            ("cancel", "cancel a job"),
+            ("follow", "follow a job until it ends"),
         ):
             parser = actions.add_parser(action, help=words)
-            parser.add_argument("id", metavar="JOB", help="its number, or how it begins")
+            parser.add_argument("id", metavar="JOB", help="ID of the job, or a unique prefix of it")
 
     def handlers(self) -> dict[str, Callable[..., None]]:
         return {
@@ -65,17 +70,20 @@ class JobActions:
         }
 
     def attend(self, job: Job) -> None:
-        """Follows it to its end in a worker, or does it here where no worker is."""
+        """Follow the job until it ends, or run it in this process if there is no worker."""
         line = ProgressLine()
         try:
             ended = _watch(job.pk, line) or self._do_here(job.pk, line)
+            while ended.state == JobState.RUNNING:  # a worker has claimed it in the meantime
+                ended = _watch(job.pk, line) or self._do_here(job.pk, line)
         except KeyboardInterrupt:
             line.end()
             job.refresh_from_db()
             if job.state in _ENDED:
                 return
             raise CommandError(
-                f"It goes on without this terminal. To watch it: manage.py models follow {job.pk}"
+                "The job continues in the background. To follow it: "
+                f"manage.py models follow {job.pk}"
             ) from None
         line.end()
         if ended.state == JobState.FAILED:
@@ -84,10 +92,11 @@ class JobActions:
             raise CommandError(f"The job is {ended.get_state_display()}.")
 
     def _do_here(self, id: UUID, line: ProgressLine) -> Job:
-        """In a thread, so that Ctrl-C can ask it to stop and wait until it has."""
+        """Run the job in a thread, so that Ctrl-C can pause it and wait for that."""
 
         def work() -> None:
             try:
+                states.sweep()  # releases the job if its worker is dead
                 run.run(id, show=line)
             finally:
                 connections.close_all()
@@ -104,7 +113,7 @@ class JobActions:
         return Job.objects.get(pk=id)
 
     def _export(self, *, names: list[str], **_options: Any) -> None:
-        job, _new = asking.export(names)
+        job, _new = enqueue.export(names)
         self.attend(job)
         written = job.lines.get(code="exported").values["path"]
         self._out.write(str(importing.folder() / written))
@@ -113,22 +122,24 @@ class JobActions:
         models = [catalogue.require(name) for name in names] or ModelName.objects.all()
         newer, failed = updates.check(models)
         for model in newer:
-            self._out.write(f"{model}: there is a newer version. models pull {model.origin}")
+            self._out.write(
+                f"{model}: a newer version is available. Run: manage.py models pull {model.origin}"
+            )
         for model, reason in failed:
             self._out.write(f"{model}: {reason}")
         if not newer and not failed:
-            self._out.write("Nothing is newer.")
+            self._out.write("Everything is up to date.")
 
     def _list(self, *, json: bool, **_options: Any) -> None:
         rows = [_as_dict(job) for job in Job.objects.all()[:_LISTED]]
         if json:
-            self._out.write(_dumps(rows))
+            self._out.write(dumps(rows, indent=2))
             return
         if not rows:
             self._out.write("No jobs.")
         for row in rows:
             share = f"{row['done'] * 100 // row['total']:>3} %" if row["total"] else "     "
-            size = filesizeformat(row["total"]) if row["total"] else ""
+            size = file_size(row["total"]) if row["total"] else ""
             error = row["error"].get("message", "")
             self._out.write(
                 f"{row['id'][:8]}  {row['kind']:9} {row['state']:9} {share} {size:>9}  "
@@ -137,39 +148,56 @@ class JobActions:
 
     def _log(self, *, id: str, **_options: Any) -> None:
         for line in _find(id).lines.all():
-            self._out.write(f"{line.at:%Y-%m-%d %H:%M:%S}  {lines.text(line)}")
+            self._out.write(f"{line.at:%Y-%m-%d %H:%M:%S}  {job_log.text(line)}")
 
     def _follow(self, *, id: str, **_options: Any) -> None:
         self.attend(_find(id))
 
     def _change(self, change: Callable[[UUID], Job], *, id: str, **_options: Any) -> None:
         job = change(_find(id).pk)
-        self._out.write(f"{job}: asked for.")
+        self._out.write(f"{job}: requested.")
 
 
 def _watch(id: UUID, line: ProgressLine) -> Job | None:
-    """The job when a worker has ended it; None when none takes it."""
-    redis = Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+    """Return the job when a worker has ended it; None if no worker has or claims it.
+
+    A running job is followed in the database: its live progress is missing without Redis.
+    """
+    redis = connect_blocking()
     waited = time.monotonic()
     try:
         while True:
             job = Job.objects.get(pk=id)
             if job.state in _ENDED:
                 return job
-            if job.state == JobState.RUNNING:
+            if states.is_leased(job):
                 waited = time.monotonic()
-                if shown := progress.read(redis, [str(id)]).get(str(id)):
-                    line(shown)
-            elif job.not_before is not None:
+                line(_progress(redis, job))
+            elif job.not_before is not None and job.state == JobState.QUEUED:
                 waited = time.monotonic()
-                line.say(f"{job.error.get('message', '')} It is tried again.")
-            elif not redis.ping() or time.monotonic() - waited > _PATIENCE_SECONDS:
+                line.say(f"{job.error.get('message', '')} Retrying.")
+            elif time.monotonic() - waited > PATIENCE_SECONDS or not _answers(redis):
                 return None
             time.sleep(_POLL_SECONDS)
-    except RedisError:
-        return None
     finally:
         redis.close()
+
+
+def _progress(redis: Redis, job: Job) -> progress.Progress:
+    """Return the live progress of a running job, or else the progress in the database."""
+    id = str(job.pk)
+    try:
+        found = progress.read(redis, [id]).get(id)
+    except RedisError:
+        found = None
+    return found or progress.Progress(job.stage, job.done, job.total)
+
+
+def _answers(redis: Redis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
 
 
 def _find(id: str) -> Job:
@@ -192,7 +220,3 @@ def _as_dict(job: Job) -> dict[str, Any]:
         "error": job.error,
         "created_at": job.created_at.isoformat(),
     }
-
-
-def _dumps(rows: list[dict[str, Any]]) -> str:
-    return json.dumps(rows, indent=2)

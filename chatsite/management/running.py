@@ -1,4 +1,4 @@
-"""The running site from the command line: a loop that reaches it, and which models are loaded."""
+"""Access to the running site from the command line: its event loop and its loaded models."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from django.template.defaultfilters import filesizeformat
 from redis.exceptions import RedisError
 
 from chatsite.accounts.models import User
-from chatsite.chat.runtime import Runtime, close_runtime, runtime
+from chatsite.answers.runtime import Runtime, close_runtime, runtime
 from chatsite.errors import ChatsiteError
-from chatsite.inference import commands, status
+from chatsite.hosts import commands, status
+from chatsite.sizes import file_size
 from models_admin.models import ModelName
 
 _LOAD_SECONDS = 300.0
@@ -23,12 +23,15 @@ T = TypeVar("T")
 
 class NotRunning(ChatsiteError):
     code = "not_running"
-    message = "The site does not run. Start it first: make run"
+    message = "The site is not running. Start it: make run"
 
 
 @contextmanager
 def visit() -> Iterator[asyncio.Runner]:
-    """A loop whose `runtime` reaches the site. Raises `NotRunning` without a site."""
+    """Yield a runner whose `runtime` is connected to the site.
+
+    Raises `NotRunning` if the site is not running.
+    """
 
     async def answers() -> bool:
         return bool(await status.alive(runtime().redis))
@@ -45,7 +48,7 @@ def visit() -> Iterator[asyncio.Runner]:
 
 
 def at_the_site(work: Callable[[Runtime], Awaitable[T]]) -> T:
-    """Runs ``work`` with the site's Redis. Raises `NotRunning` without a site."""
+    """Run ``work`` with the site's runtime. Raises `NotRunning` if the site is not running."""
 
     async def connected() -> T:
         return await work(runtime())
@@ -55,38 +58,42 @@ def at_the_site(work: Callable[[Runtime], Awaitable[T]]) -> T:
 
 
 async def loaded(site: Runtime) -> list[str]:
-    """A line per model and host: its state, memory, busy slots and context; and one per host."""
+    """Return the lines of `models ps`.
+
+    There is a line per model and host with its state, memory, busy slots and context, one per
+    device, and one per host.
+    """
     lines = []
     for host in await status.alive(site.redis):
         for model in host.models:
             line = (
-                f"{model.name}  {model.state}  {filesizeformat(model.rss_bytes)}  "
+                f"{model.name}  {model.state}  {file_size(model.rss_bytes)}  "
                 f"{model.busy} of {model.slots} slots  {host.hostname}"
             )
             if model.context:
-                line += f"  {model.context} tokens each"
+                line += f"  {model.context} tokens per slot"
             if model.wanted_context:
-                line += f" ({model.wanted_context} do not fit memory)"
+                line += f" ({model.wanted_context} do not fit in memory)"
             if model.weights:
                 line += f"  weights as {model.weights}"
             if model.devices:
-                on = ", ".join(f"{n} {filesizeformat(size)}" for n, size in model.devices.items())
+                on = ", ".join(f"{n} {file_size(size)}" for n, size in model.devices.items())
                 line += f"  {model.device_layers} of {model.layers} layers on {on}"
             if model.device_problem:
-                line += f" (more were not taken: {model.device_problem})"
+                line += f" (more layers could not be offloaded: {model.device_problem})"
             lines.append(f"{line}  {model.reason}".rstrip())
         lines += [
             f"{host.hostname}: {device.name}, {device.description}: "
-            f"{filesizeformat(device.promised)} promised, {filesizeformat(device.free)} of "
-            f"{filesizeformat(device.total)} were free"
+            f"{file_size(device.promised)} reserved, {file_size(device.free)} of "
+            f"{file_size(device.total)} free at start"
             for device in host.devices
         ]
         if host.memory:
             lines.append(
-                f"{host.hostname}: {filesizeformat(host.memory.committed)} of "
-                f"{filesizeformat(host.memory.budget)} for models are promised, "
-                f"{filesizeformat(host.memory.available)} of "
-                f"{filesizeformat(host.memory.total)} are free"
+                f"{host.hostname}: {file_size(host.memory.committed)} of "
+                f"{file_size(host.memory.budget)} for models are reserved, "
+                f"{file_size(host.memory.available)} of "
+                f"{file_size(host.memory.total)} are free"
             )
     return lines
 
@@ -106,14 +113,17 @@ async def load(site: Runtime, model: ModelName) -> str:
 
 async def unload(site: Runtime, model: ModelName) -> str:
     if busy := await commands.unload(site.redis, model.version_id):
-        raise ChatsiteError(f"{model} stays: it is writing {busy} answers. Try again later.")
+        raise ChatsiteError(
+            f"{model} can't be unloaded: it is generating {busy} answers. Try again later."
+        )
 
     async def gone() -> str | None:
         hosts = await status.alive(site.redis)
         held = any(m.digest == model.version_id for host in hosts for m in host.models)
         return None if held else f"{model} is not loaded."
 
-    return await _until(gone, _UNLOAD_SECONDS, f"{model} stays: somebody has just asked it.")
+    late = f"{model} was not unloaded: it has just received a request."
+    return await _until(gone, _UNLOAD_SECONDS, late)
 
 
 async def _until(found: Callable[[], Awaitable[str | None]], seconds: float, late: str) -> str:
@@ -127,8 +137,11 @@ async def _until(found: Callable[[], Awaitable[str | None]], seconds: float, lat
 
 
 def administrator() -> User:
-    """In whose name the command line asks. Reads the database."""
+    """Return the administrator under whose account the command line sends requests.
+
+    Reads the database. Raises `ChatsiteError` if there is none.
+    """
     found = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
     if found is None:
-        raise ChatsiteError("Nobody administers this site yet: manage.py createsuperuser")
+        raise ChatsiteError("There is no administrator yet. Run: manage.py createsuperuser")
     return found

@@ -1,4 +1,4 @@
-"""`manage.py models run`: a chat in the terminal, as people know it from `ollama run`."""
+"""`manage.py models run`: a chat in the terminal, similar to `ollama run`."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from typing import Any, Final
 from django.core.management.base import OutputWrapper
 
 from chatsite.accounts.keys import Caller
-from chatsite.api.many import Wanted, ask_all
-from chatsite.api.output import Parts, Reader, joined
-from chatsite.api.requests import Piece
-from chatsite.chat.runtime import runtime
-from chatsite.engine.messages import ChatMessage
+from chatsite.answers.runtime import runtime
+from chatsite.api.core.fan_out import GenerationRequest, ask_all
+from chatsite.api.core.parts import PartReader, Parts, joined
+from chatsite.api.core.requests import TextChunk
+from chatsite.engine.contract.messages import ChatMessage
 from chatsite.errors import ChatsiteError
 from chatsite.management import running
-from chatsite.stream.hub import Place
-from chatsite.stream.messages import End
-from models_admin import options
+from chatsite.stream.entries import End
+from chatsite.stream.hub import QueuePosition
+from models_admin.config import options
 
-# Imported for what it does to `input`: editing, and earlier lines by the arrow keys.
+# Imported for its effect on `input`: line editing and history.
 with suppress(ImportError):
     import readline  # noqa: F401
 
 HELP: Final = '''\
-/set system TEXT            instructions for the answers that follow
-/set parameter NAME VALUE   such as temperature 0.2
-/show                       what is set
-/clear                      forget what was said
-/bye                        leave, as Ctrl-D does
+/set system TEXT            set the system prompt
+/set parameter NAME VALUE   set a parameter, such as temperature 0.2
+/show                       show the settings
+/clear                      clear the conversation
+/bye                        exit (Ctrl-D)
 
-""" begins a message of several lines, and ends it. Ctrl-C stops an answer.
+Put a message of several lines between """ and """. Ctrl-C stops an answer.
 '''
 _QUOTES: Final = '"""'
 _GREY, _PLAIN, _ERASE = "\033[90m", "\033[0m", "\r\033[K"
@@ -44,9 +44,11 @@ Write = Callable[[str], None]
 
 @dataclass
 class Session:
-    """One chat, of which nothing is kept. ``runner`` runs the loop that reaches the site;
-    ``terminal`` says that a person looks on, not a file or a pipe; ``verbose`` adds what each
-    answer took."""
+    """A chat that is not saved.
+
+    ``runner`` runs the event loop that connects to the site. ``terminal``: the output is a
+    terminal, not a file or pipe. ``verbose`` adds the timings of each answer.
+    """
 
     runner: asyncio.Runner
     caller: Caller
@@ -60,13 +62,13 @@ class Session:
     _history: list[ChatMessage] = field(default_factory=list)
 
     def talk(self) -> None:
-        """Answers what is typed until `/bye` or the end of input."""
-        self.write("/? tells what can be typed here, /bye leaves.\n")
+        """Answer input until `/bye` or the end of input."""
+        self.write("Type /? for help, /bye to exit.\n")
         while True:
             try:
                 text = self._read()
             except KeyboardInterrupt:
-                self.write("\nCtrl-D or /bye leaves.\n")
+                self.write("\nPress Ctrl-D or type /bye to exit.\n")
                 continue
             except EOFError:
                 self.write("\n")
@@ -81,7 +83,7 @@ class Session:
                 self.write("\n")
 
     def _read(self) -> str:
-        """A line, or several between triple quotes."""
+        """Read a line, or several lines between triple quotes."""
         text = input(">>> ").strip()
         if not text.startswith(_QUOTES):
             return text
@@ -112,7 +114,7 @@ class Session:
                 self.ask(text)
 
     def ask(self, text: str) -> None:
-        """Writes the answer. What was written of one that Ctrl-C stopped stays in the chat."""
+        """Write the answer. If Ctrl-C stops it, the text so far stays in the chat."""
         question = ChatMessage("user", text)
         parts: list[Parts] = []
         try:
@@ -124,22 +126,22 @@ class Session:
     async def _answer(self, question: ChatMessage, parts: list[Parts]) -> None:
         head = [ChatMessage("system", self.system)] if self.system else []
         said = {**options.sampling(self._options), **self.fields}
-        wanted = Wanted(self.model, [*head, *self._history, question], said=said)
+        wanted = GenerationRequest(self.model, [*head, *self._history, question], said=said)
         async with ask_all(runtime(), self.caller, [wanted]) as answers:
-            reader = Reader(answers.first)
+            reader = PartReader(answers.first)
             async for _index, event in answers.events():
-                if isinstance(event, Piece):
+                if isinstance(event, TextChunk):
                     self._show(reader.push(event), parts)
                 elif isinstance(event, End):
                     self._show(reader.finish(), parts)
                     self.write("\n")
                     if self.verbose:
                         self.write(_figures(event))
-                elif isinstance(event, Place) and self.terminal:
+                elif isinstance(event, QueuePosition) and self.terminal:
                     self.write(f"{_ERASE}{_GREY}{_place(event)}{_PLAIN}")
 
     def _show(self, new: Parts, parts: list[Parts]) -> None:
-        """Reasoning in grey, and on a terminal only: a file shall hold the answer."""
+        """Write an answer's text, and its reasoning in grey if the output is a terminal."""
         if self.terminal and not parts:
             self.write(_ERASE)
         if self.terminal and new.reasoning:
@@ -150,12 +152,12 @@ class Session:
         parts.append(new)
 
 
-def _place(place: Place) -> str:
+def _place(place: QueuePosition) -> str:
     return f"{place.ahead} ahead, model {place.model}" if place.ahead else f"model {place.model}"
 
 
 def _figures(end: End) -> str:
-    """As `ollama run --verbose` ends an answer."""
+    """Return the timings of an answer, as `ollama run --verbose` does."""
     tokens, decode = end.usage.get("completion_tokens", 0), end.timings.get("decode", 0.0)
     rate = f"  {tokens / decode * 1000:.1f} tokens/s" if decode else ""
     return (
@@ -169,10 +171,10 @@ def _figures(end: End) -> str:
 def add_parser(actions: Any) -> None:
     parser = actions.add_parser("run", help="chat in the terminal")
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("prompt", metavar="PROMPT", nargs="*", help="or on standard input")
-    parser.add_argument("--system", default="", metavar="TEXT", help="instructions")
-    parser.add_argument("--format", choices=["json"], help="answer in JSON alone")
-    parser.add_argument("--verbose", action="store_true", help="add what an answer took")
+    parser.add_argument("prompt", metavar="PROMPT", nargs="*", help="question, or standard input")
+    parser.add_argument("--system", default="", metavar="TEXT", help="system prompt")
+    parser.add_argument("--format", choices=["json"], help="constrain the answer to JSON")
+    parser.add_argument("--verbose", action="store_true", help="print timings after each answer")
 
 
 def run(
@@ -185,7 +187,7 @@ def run(
     verbose: bool,
     **_options: Any,
 ) -> None:
-    """Answers what came on standard input and as arguments, or else talks with the terminal."""
+    """Answer standard input and the arguments. If there are none, start a chat in the terminal."""
 
     def write(text: str) -> None:
         out.write(text, ending="")
@@ -210,5 +212,5 @@ def run(
             elif sys.stdin.isatty():
                 session.talk()
         except KeyboardInterrupt:
-            # As a shell has it for what a signal ended.
+            # The exit status that shells use for a process killed by a signal.
             raise SystemExit(128 + signal.SIGINT) from None

@@ -1,20 +1,20 @@
-"""What a person searches for in their own conversations."""
+"""Full-text search of a user in their own conversations."""
 
 from __future__ import annotations
 
 import re
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import TypedDict
 
 from chatsite.accounts.models import User
-from chatsite.chat import serialize
-from chatsite.chat.models import Conversation
+from chatsite.conversations import schema, serialize
+from chatsite.conversations.models import Conversation
 from chatsite.search import index
 from chatsite.search.models import Entry
-from chatsite.search.terms import Query, parse
+from chatsite.text_terms import Query, parse
 
-# One page of results, and the entries that one page may take from the index.
+# Conversations per page of results, hits per conversation, and index entries per page.
 _CONVERSATIONS, _HITS_EACH = 10, 3
 _SCANNED_MAX = 300
 _SNIPPET_BEFORE, _SNIPPET_CHARS = 40, 180
@@ -22,15 +22,36 @@ _BLANKS = re.compile(r"\s+")
 
 Span = tuple[int, int]
 _MESSAGE = ("message", "message__role", "message__created_at", "message__content")
-# Entry, then as in `_MESSAGE`, then where it matches.
+# Entry ID, then the fields of `_MESSAGE`, then the matches.
 Hit = tuple[int, uuid.UUID, str, datetime, str, list[Span]]
 
 
-def search(user: User, text: str, before: int | None = None) -> dict[str, Any]:
-    """``{results: [{conversation, title, hits: [{message, role, created_at, snippet}]}],
-    before}``: conversations whose title matches, then those with the newest matching messages.
-    Where texts match they are lists of pieces: plain, match, plain, match… ``before`` goes on
-    from here, None at the end."""
+class SearchHit(TypedDict):
+    """A matching message. ``snippet`` alternates between plain text and matches."""
+
+    message: str
+    role: str
+    created_at: str
+    snippet: list[str]
+
+
+class SearchResult(TypedDict):
+    """A matching conversation. ``title`` alternates between plain text and matches."""
+
+    conversation: schema.Conversation
+    title: list[str]
+    hits: list[SearchHit]
+
+
+class SearchResults(TypedDict):
+    """A page of results. ``before`` is the cursor of the next page, null at the end."""
+
+    results: list[SearchResult]
+    before: str | None
+
+
+def search(user: User, text: str, before: int | None = None) -> SearchResults:
+    """Return conversations whose title matches, then those with the newest matching messages."""
     query = parse(text)
     if not query.patterns:
         return {"results": [], "before": None}
@@ -63,8 +84,10 @@ def _find_titles(user: User, query: Query) -> dict[uuid.UUID, Conversation]:
 def _find_messages(
     user: User, query: Query, before: int | None
 ) -> tuple[dict[uuid.UUID, list[Hit]], int | None]:
-    """Hits by conversation, newest first, and the entry from which another page goes on. Texts
-    are read only as far as they are needed: a conversation about one thing matches everywhere."""
+    """Return hits by conversation, newest first, and the entry at which the next page starts.
+
+    Texts are read only as far as needed: in a conversation about one topic every message matches.
+    """
     ids = index.matching(user.pk, query, titles=False, before=before, limit=_SCANNED_MAX)
     rows = Entry.objects.of(user).filter(pk__in=ids).order_by("-pk")
     waiting: dict[uuid.UUID, list[int]] = {}
@@ -86,7 +109,7 @@ def _find_messages(
 
 
 def _read(user: User, query: Query, ids: list[int], hits: dict[uuid.UUID, list[Hit]]) -> None:
-    """Adds those of the entries to ``hits`` that do match."""
+    """Add the entries that match to ``hits``."""
     if not ids:
         return
     rows = Entry.objects.of(user).filter(pk__in=ids).order_by("-pk")
@@ -101,7 +124,7 @@ def _read(user: User, query: Query, ids: list[int], hits: dict[uuid.UUID, list[H
             hits.setdefault(conversation, []).append((id, *message, spans))
 
 
-def _result(conversation: Conversation, query: Query, hits: list[Hit]) -> dict[str, Any]:
+def _result(conversation: Conversation, query: Query, hits: list[Hit]) -> SearchResult:
     title = conversation.title
     return {
         "conversation": serialize.conversation(conversation),
@@ -119,7 +142,7 @@ def _result(conversation: Conversation, query: Query, hits: list[Hit]) -> dict[s
 
 
 def snippet(text: str, spans: list[Span]) -> list[str]:
-    """The surroundings of the first match as pieces, in one line."""
+    """Return the surroundings of the first match as pieces, in one line."""
     first = spans[0][0]
     start = max(0, first - _SNIPPET_BEFORE)
     if start and (blank := _BLANKS.search(text, start, first)):

@@ -1,4 +1,4 @@
-"""Keeping the index, in the transaction of what it is about, and asking it."""
+"""Updates of the index, in the transaction of the indexed row, and queries."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from datetime import datetime
 
 from django.db import connection, transaction
 
-from chatsite.chat.models import Conversation, Message
+from chatsite.conversations.models import Conversation, Message
 from chatsite.search.models import Entry
-from chatsite.search.terms import Query, parts, terms
+from chatsite.text_terms import Query, parts, terms
 
-# Below the milliseconds of an entry's id: bits of the message's own id.
+# Bits of an entry's ID below its milliseconds, taken from the message's ID.
 _BITS = 20
-# Whose text it is, as terms that no text has. So the lists of one person's texts and of a word
-# are cut with each other inside the index, whoever else uses that word.
+# The owner, as terms that no text contains. So the posting lists of one user's texts and of a word
+# are intersected inside the index, however many other users use that word.
 _MESSAGE_OF, _TITLE_OF = "§m", "§t"
 
 
 @dataclass(frozen=True)
 class Source:
-    """What an entry is made from; ``message`` is None for a title."""
+    """The source of an entry; ``message`` is None for a title."""
 
     owner: int
     conversation: uuid.UUID
@@ -32,7 +32,7 @@ class Source:
 
 
 def put(message: Message, owner: int) -> None:
-    """Indexes a message as it is now."""
+    """Index the current text of a message, replacing its entries."""
     Entry.objects.filter(message=message).delete()
     put_many([of_message(message, owner)])
 
@@ -53,7 +53,7 @@ def of_title(conversation: Conversation) -> Source:
 
 
 def put_many(sources: Iterable[Source], model: type[Entry] = Entry) -> None:
-    """Indexes messages and titles that have no entry yet. Texts without a term get none."""
+    """Index messages and titles that have no entry yet. Texts without terms get none."""
     entries = [entry for source in sources for entry in _entries(source, model)]
     ids = [entry.id for entry in entries]
     taken = set(model.objects.filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
@@ -69,15 +69,17 @@ def put_many(sources: Iterable[Source], model: type[Entry] = Entry) -> None:
 def matching(
     owner: int, query: Query, *, titles: bool, before: int | None, limit: int
 ) -> list[int]:
-    """Ids of entries of ``owner`` that have the terms of ``query``, newest first, from behind
-    the entry ``before``."""
+    """Return IDs of entries of ``owner`` that have all terms of ``query``, newest first.
+
+    At most ``limit``, with IDs below ``before``.
+    """
     whose = f"{_TITLE_OF if titles else _MESSAGE_OF}{owner}"
     whole, prefixes = (whose, *sorted(query.whole)), sorted(query.prefixes)
     last = [before or 2**63 - 1, limit]
     if connection.vendor == "postgresql":
         words = [*(f"'{term}'" for term in whole), *(f"'{term}':*" for term in prefixes)]
-        # The planner takes a scan of the table for cheap where a word is common: it does not
-        # count what unpacking the terms costs.
+        # The planner considers a table scan cheap for a common word: it ignores the cost of
+        # unpacking the terms.
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(_POSTGRESQL, [" & ".join(words), *last])
@@ -88,8 +90,8 @@ def matching(
         return [row[0] for row in cursor.fetchall()]
 
 
-# FTS5 walks its lists from the newest entry and stops at the limit; PostgreSQL's index has no
-# order, so it takes all that match, whose ids alone stand in a small table (see the migration).
+# FTS5 walks its lists from the newest entry and stops at the limit; PostgreSQL's index is
+# unordered, so it fetches all matches, whose IDs are in a small table (see the migration).
 _SQLITE = """
     SELECT rowid FROM search_terms WHERE search_terms MATCH %s AND rowid < %s
     ORDER BY rowid DESC LIMIT %s

@@ -1,15 +1,16 @@
-"""The search box's JSON."""
+"""The JSON endpoint of the search box."""
 
 from __future__ import annotations
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from chatsite.accounts.models import User
-from chatsite.chat.http import json_api
 from chatsite.errors import BadRequest
+from chatsite.json_api import answered, json_api
+from chatsite.numbers import natural
 from chatsite.search import find
 
 
@@ -17,12 +18,11 @@ from chatsite.search import find
 @never_cache
 @json_api
 async def search(request: HttpRequest, user: User) -> HttpResponse:
-    """``q`` is what was typed, of which any text is fine; ``before`` is from the page before."""
-    before = request.GET.get("before", "")
-    if before and not (before.isascii() and before.isdigit() and len(before) < 20):
-        raise BadRequest
-    if before and int(before) >= 2**63:  # more than a key of the databases can be
+    """Search. ``q`` may be any text; ``before`` is the cursor of the previous page."""
+    given = request.GET.get("before", "")
+    before = natural(given, 2**63 - 1)  # the largest key of the databases
+    if given and before is None:
         raise BadRequest
     text = request.GET.get("q", "").replace("\x00", "")
-    found = await sync_to_async(find.search)(user, text, int(before) if before else None)
-    return JsonResponse(found)
+    found = await sync_to_async(find.search)(user, text, before)
+    return answered(found)

@@ -1,4 +1,4 @@
-"""Conversations that their owners let everybody with an account here read."""
+"""Conversations that their owners share with all signed-in users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def new_token() -> str:
-    """Nobody guesses it; readers must be signed in besides."""
+    """Return a token that can't be guessed; readers must also be signed in."""
     return secrets.token_urlsafe(16)
 
 
@@ -23,14 +23,16 @@ class ShareQuerySet(models.QuerySet["Share"]):
         return self.filter(owner=user, conversation__deleted_at=None)
 
     def readable(self) -> ShareQuerySet:
-        """By anybody who is signed in."""
+        """Return the shares that any signed-in user may read."""
         return self.filter(conversation__deleted_at=None, owner__is_active=True)
 
 
 class Share(models.Model):
-    """A copy of the branch that was shown when it was made: what is written later, other
-    branches and documents stay the owner's. ``messages`` are ``{role, content, syntax}``.
-    Revoking deletes it, and so does the end of the conversation."""
+    """A copy of the branch that was shown at its creation.
+
+    Later messages, other branches and documents are not shared. ``messages`` are
+    ``{role, content, syntax}``. It is deleted when it is revoked or its conversation is deleted.
+    """
 
     token = models.CharField(max_length=32, unique=True, default=new_token)
     owner = models.ForeignKey(

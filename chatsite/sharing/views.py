@@ -1,4 +1,4 @@
-"""The reader's page, the owner's list, and the JSON of the owner's dialog."""
+"""The shared page, the owner's list, and the JSON endpoint of the share dialog."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from chatsite.accounts.models import User
-from chatsite.chat.http import json_api
+from chatsite.audit.record import record
+from chatsite.json_api import answered, json_api
 from chatsite.sharing import work
 from chatsite.sharing.models import Share
 
@@ -24,10 +25,17 @@ from chatsite.sharing.models import Share
 @never_cache
 @login_required
 def shared(request: HttpRequest, token: str) -> HttpResponse:
-    """For any signed-in person. A link that was revoked answers as one that never was."""
+    """Show a share to any signed-in user. A revoked link looks like an unknown one."""
     share = Share.objects.readable().select_related("owner").filter(token=token).first()
     if share is None:
         raise Http404
+    if share.owner_id != request.user.pk:
+        record(
+            "share.opened",
+            request=request,
+            target=_target(share.conversation_id),
+            owner=share.owner.get_username(),
+        )
     context: dict[str, Any] = {
         "share": share,
         "owner": share.owner.get_full_name() or share.owner.username,
@@ -51,18 +59,30 @@ def own(request: HttpRequest) -> HttpResponse:
 def revoke(request: HttpRequest, token: str) -> HttpResponse:
     user = request.user
     assert isinstance(user, User)  # noqa: S101  (`login_required`)
-    if not Share.objects.of(user).filter(token=token).delete()[0]:
+    share = Share.objects.of(user).filter(token=token).first()
+    if share is None:
         raise Http404
-    messages.success(request, _("The link is revoked: nobody can read it any more."))
+    share.delete()
+    record("share.revoked", request=request, target=_target(share.conversation_id))
+    messages.success(request, _("The link was revoked. It can no longer be opened."))
     return redirect("own_shares")
 
 
 @require_http_methods(["GET", "POST", "DELETE"])
 @json_api
 async def share(request: HttpRequest, user: User, id: uuid.UUID) -> HttpResponse:
-    """``{share: {address, taken_at, messages} | null}`` of a conversation."""
+    """Return, create or revoke a share: ``{share: {address, taken_at, messages} | null}``."""
     if request.method == "DELETE":
         await sync_to_async(work.revoke)(user, id)
+        record("share.revoked", request=request, user=user, target=_target(id))
         return HttpResponse(status=204)
-    do = work.publish if request.method == "POST" else work.found
-    return JsonResponse({"share": await sync_to_async(do)(user, id)})
+    if request.method == "POST":
+        published = await sync_to_async(work.publish)(user, id)
+        record("share.created", request=request, user=user, target=_target(id))
+        return answered({"share": published})
+    return answered({"share": await sync_to_async(work.found)(user, id)})
+
+
+def _target(conversation: uuid.UUID) -> tuple[str, str, str]:
+    """Return the ID alone: a title is content."""
+    return "conversation", str(conversation), ""

@@ -1,32 +1,46 @@
-"""Making, renewing and revoking what others may read."""
+"""Creating, updating and revoking shares."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import TypedDict
 
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from chatsite.accounts.models import User
-from chatsite.chat import prompt
-from chatsite.chat.models import Conversation, Generation
-from chatsite.errors import NotFound, NothingToShare
+from chatsite.conversations import branch_copy
+from chatsite.conversations.models import Conversation
+from chatsite.errors import ConversationNotFound, NothingToShare
+from chatsite.policy import decisions
+from chatsite.policy.features import Feature
 from chatsite.sharing.models import Share
 
 
-def found(user: User, id: uuid.UUID) -> dict[str, Any] | None:
-    """How a conversation is shared, None if it is not."""
+class SharedCopy(TypedDict):
+    """A share as its owner sees it. ``address`` is a path, ``messages`` a count."""
+
+    address: str
+    taken_at: str
+    messages: int
+
+
+def found(user: User, id: uuid.UUID) -> SharedCopy | None:
+    """Return the share of a conversation, or None."""
     conversation = _conversation(user, id)
     share = Share.objects.of(user).filter(conversation=conversation).first()
     return _shape(share) if share else None
 
 
-def publish(user: User, id: uuid.UUID) -> dict[str, Any]:
-    """Shares the shown branch as it is now; a link that is there shows it from now on."""
+def publish(user: User, id: uuid.UUID) -> SharedCopy:
+    """Share the shown branch in its current state; an existing link then shows that.
+
+    Raises `NotAllowed`.
+    """
+    decisions.require(user, Feature.SHARING)
     conversation = _conversation(user, id)
-    messages = _copy(conversation)
+    messages = branch_copy.of(conversation.head) if conversation.head else []
     if not messages:
         raise NothingToShare
     with transaction.atomic():
@@ -46,34 +60,14 @@ def revoke(user: User, id: uuid.UUID) -> None:
     Share.objects.of(user).filter(conversation=_conversation(user, id)).delete()
 
 
-def _copy(conversation: Conversation) -> list[dict[str, Any]]:
-    if conversation.head is None:
-        return []
-    shown = [message for message in prompt.branch(conversation.head) if message.content]
-    syntaxes = dict(
-        Generation.objects.filter(message__in=[message.pk for message in shown]).values_list(
-            "message", "syntax"
-        )
-    )
-    return [
-        {
-            "role": message.role,
-            "content": message.content,
-            "syntax": syntaxes.get(message.pk, {}),
-        }
-        for message in shown
-        if message.role != message.Role.SYSTEM
-    ]
-
-
 def _conversation(user: User, id: uuid.UUID) -> Conversation:
     own = Conversation.objects.of(user).select_related("head").filter(pk=id).first()
     if own is None:
-        raise NotFound
+        raise ConversationNotFound
     return own
 
 
-def _shape(share: Share) -> dict[str, Any]:
+def _shape(share: Share) -> SharedCopy:
     return {
         "address": reverse("shared", args=[share.token]),
         "taken_at": share.taken_at.isoformat(),

@@ -1,6 +1,6 @@
-"""When to start a process again that has ended.
+"""The restart delay of a process that has ended.
 
-No clock here: the caller says how long it lived.
+No clock: the caller passes the lifetime.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Backoff:
-    """Waits ``first`` seconds after the first death, twice as long after each further one, at
-    most ``ceiling``; a process that lived ``healthy_after`` seconds begins anew."""
+    """Delays of ``first`` seconds after the first death, doubled after each further one.
+
+    They are limited to ``ceiling``; a process that lived ``healthy_after`` seconds resets them.
+    """
 
     first: float = 0.2
     ceiling: float = 30.0
@@ -19,7 +21,7 @@ class Backoff:
     deaths: int = 0
 
     def after(self, lived: float) -> tuple[float, Backoff]:
-        """Returns the seconds to wait, and the state to ask next time."""
+        """Return the delay in seconds, and the state for the next death."""
         deaths = 1 if lived >= self.healthy_after else self.deaths + 1
         # The exponent is bounded, since a float overflows after a thousand deaths.
         delay = min(self.ceiling, self.first * 2.0 ** min(deaths - 1, 32))

@@ -1,7 +1,7 @@
-"""What a Python process of ours does so as not to outlive its parent.
+"""How a Python process of the product ends with its parent.
 
-The kernel's signal (`launch.py`) ends it in the ordinary way. A thread here sees to the rest:
-an ending that hangs, and systems without that signal.
+The kernel's signal (`launch.py`) ends it gracefully. A thread here covers the rest: a shutdown
+that hangs, and systems without that signal.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ _GRACE_SECONDS = 5.0
 
 
 def leave_with_supervisor() -> None:
-    """For a direct child of `manage.py up`: ends its whole process group within
-    ``_POLL_SECONDS + _GRACE_SECONDS`` of the supervisor's death, however that came.
+    """End this process group within ``_POLL_SECONDS + _GRACE_SECONDS`` of the supervisor's death.
 
-    Does nothing in a process that somebody else started.
+    For direct children of `manage.py up`. Does nothing in a process that was started otherwise.
     """
     supervisor = os.environ.get(PARENT_VARIABLE, "")
     if not supervisor.isdigit() or os.getppid() != int(supervisor):
@@ -43,8 +42,11 @@ def _watch(parent: int) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """For what a child of ours forks (Celery's pool): killed at once when ``parent``, its
-    creator, ends. ``parent`` is given since it may have ended before this call."""
+    """Kill this process when ``parent``, its creator, ends.
+
+    For processes that a child forks (Celery's pool). ``parent`` is passed since it may have ended
+    before this call.
+    """
     set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)

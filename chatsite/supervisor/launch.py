@@ -1,9 +1,8 @@
-"""Becomes another program that leaves when its parent does.
+"""Replaces itself by a program that ends with its parent.
 
 Run as a script between fork and exec: `python -I -S launch.py PARENT_PID PROGRAM ARGUMENTS…`.
-Asking the kernel from a process of its own is safe where a hook between fork and exec of the
-supervisor (which has threads) is not. Only the standard library, since nothing else is on the
-path here.
+A separate process may call prctl safely; a hook between fork and exec of the supervisor, which has
+threads, may not. Standard library only: no other package is importable here.
 """
 
 from __future__ import annotations
@@ -17,8 +16,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def set_parent_death_signal(number: int) -> None:
-    """Asks the kernel to send us ``number`` when our parent ends. Linux only; elsewhere the
-    check in `child.py` has to do. Kept over exec, lost over fork."""
+    """Make the kernel send ``number`` to this process when its parent ends.
+
+    Linux only; elsewhere `child.py` polls. Kept over exec, lost over fork. Raises `OSError`.
+    """
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
@@ -32,11 +33,11 @@ def main(arguments: list[str]) -> None:
     set_parent_death_signal(signal.SIGTERM)
     if os.getppid() != parent:
         raise SystemExit("the supervisor ended during the start")
-    # Python ignores these, and what is ignored stays so over exec.
+    # Python ignores these, and ignored signals stay ignored over exec.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)  # noqa: S606  (that is what this is for)
+        os.execvp(command[0], command)  # noqa: S606  (starts the configured program)
     except OSError as error:
         raise SystemExit(f"{command[0]} can't be started: {error.strerror}") from None
 

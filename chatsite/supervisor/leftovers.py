@@ -1,7 +1,7 @@
-"""Processes that nobody looks after: of an earlier start, and orphans below our own.
+"""Processes that no supervisor manages: those of an earlier start, and orphans of children.
 
-The supervisor writes down each child. A start that finds some alive, since the supervisor
-before it was killed, ends them first: two Redis servers on one folder would destroy it.
+The supervisor records each child. If the previous supervisor was killed and children are still
+alive, a start ends them first: two Redis servers on one folder would destroy it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ORPHAN_ROUNDS = 100
 
 
 class Register:
-    """The children alive, in ``path``. A process is known by its id and time of creation."""
+    """The live children, stored in ``path``; identified by process ID and creation time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,12 +55,12 @@ class Register:
                 continue
         return found
 
-    def end_all(self, say: Callable[[str], None]) -> None:
-        """Ends what an earlier start left, politely for ``_TERM_SECONDS``, then with its group."""
+    def end_all(self, say: Callable[..., None]) -> None:
+        """End processes of an earlier start: SIGTERM, then SIGKILL to their groups."""
         left = self.alive()
         if not left:
             return
-        say(f"Ending {len(left)} processes that an earlier start left behind.")
+        say("Stopping processes of an earlier start", count=len(left))
         for process in left:
             with_signal(process.pid, signal.SIGTERM)
         _, stubborn = psutil.wait_procs(left, timeout=_TERM_SECONDS)
@@ -77,7 +77,7 @@ def with_signal(pid: int, number: signal.Signals) -> None:
 
 
 def kill_group(leader: int) -> None:
-    """SIGKILL to all of a child's process group; each child leads one of its own."""
+    """Send SIGKILL to a child's process group, which each child leads."""
     try:
         os.killpg(leader, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -85,23 +85,53 @@ def kill_group(leader: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """From now on processes below us whose parent ends become our children (Linux), instead of
-    init's, so that `end_orphans` finds them in whatever session or group they are."""
+    """Make this process the subreaper of its descendants (Linux).
+
+    Orphans become its children instead of init's, so that `end_orphans` finds them in any session
+    or group.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def reap_orphans(keep: Callable[[], set[int]]) -> None:
+    """Reap adopted processes that have ended. Those in ``keep()`` are reaped by asyncio."""
+    while (ended := _first_ended_child()) is not None:
+        if ended in keep():
+            # The kernel reports this one until asyncio reaps it, so check the others by ID.
+            for child in psutil.Process().children():
+                if child.pid not in keep():
+                    _reap_if_ended(child.pid)
+            return
+        _reap_if_ended(ended)
+
+
+def _first_ended_child() -> int | None:
+    """Return the ID of a child that can be reaped, without reaping it; None without one."""
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended else None
+
+
+def _reap_if_ended(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # reaped meanwhile
+        pass
+
+
 async def end_orphans(keep: Callable[[], set[int]]) -> None:
-    """Kills and reaps all children of this process but those in ``keep()``, then what their
-    deaths turn into orphans, until there are none."""
+    """Kill and reap all children except those in ``keep()``, and the orphans that this creates.
+
+    Repeats until none is left.
+    """
     for _ in range(_ORPHAN_ROUNDS):
         orphans = [child for child in psutil.Process().children() if child.pid not in keep()]
         if not orphans:
             return
         for orphan in orphans:
             with_signal(orphan.pid, signal.SIGKILL)
-            try:
-                os.waitpid(orphan.pid, os.WNOHANG)  # noqa: ASYNC222  (does not wait)
-            except ChildProcessError:
-                pass
+            _reap_if_ended(orphan.pid)
         await asyncio.sleep(0.01)

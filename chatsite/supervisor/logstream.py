@@ -1,8 +1,7 @@
-"""One stream of log lines out of all children's pipes.
+"""One log stream from the pipes of all children.
 
-Writing happens in a thread behind a bounded queue: when whoever reads our output is slow or
-gone, lines are dropped and counted, and the children, whose pipes are emptied all the same,
-go on working.
+A thread writes from a bounded queue: if the reader of the output is slow or gone, lines are
+dropped and counted. The children's pipes are always drained, so they never block.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ import msgspec
 
 from chatsite import logs
 
-_QUEUED_LINES = 10_000
+QUEUED_LINES = 10_000
 _NEEDED = ("time", "process", "level", "message")
 _LINE_MAX_BYTES = 256 * 1024
 _CHUNK_BYTES = 64 * 1024
 # "12:M 23 Nov 2026 19:45:07.977 # Ready to exit": process id, role, time, level, text.
 _REDIS_LINE = re.compile(r"^\d+:\w \d+ \w+ \d+ [\d:.]+ ([.\-*#]) (.*)$")
 _REDIS_LEVELS = {".": "DEBUG", "-": "DEBUG", "*": "INFO", "#": "WARNING"}
-# What Redis 7.0 says at each start and end, at its highest level.
+# What Redis 7.0 logs at each start and end, at its highest level.
 _REDIS_ROUTINE = re.compile(
     r"oO0Oo|Redis version=|Configuration loaded|Server initialized|User requested shutdown"
     r"|Redis is now ready to exit"
@@ -39,7 +38,7 @@ _REDIS_ROUTINE = re.compile(
 
 
 def parse(line: str, process: str, now: float) -> dict[str, Any]:
-    """Reads one line of a child: our own JSON, Redis's format, or any text of ``process``."""
+    """Parse a line of a child: the product's JSON, Redis's format, or any text of ``process``."""
     if line.startswith("{"):
         try:
             entry = msgspec.json.decode(line, type=dict[str, Any])
@@ -71,8 +70,10 @@ def _is_entry(entry: dict[str, Any]) -> bool:
 
 
 async def lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Yields the lines that hold something, without their ends; one that is longer than
-    ``_LINE_MAX_BYTES`` in pieces."""
+    """Yield the non-blank lines without line ends.
+
+    A line longer than ``_LINE_MAX_BYTES`` is yielded in pieces.
+    """
     rest = b""
     while chunk := await reader.read(_CHUNK_BYTES):
         *whole, rest = (rest + chunk).split(b"\n")
@@ -91,15 +92,17 @@ def _severity(level: str) -> int:
 
 
 class Output:
-    """Writes entries from ``level`` up to file descriptor ``target``. ``put`` never blocks and
-    never fails."""
+    """Writes entries of at least ``level`` to the file descriptor ``target``.
+
+    ``put`` never blocks and never raises.
+    """
 
     def __init__(self, *, as_json: bool, level: str = "INFO", target: int | None = None) -> None:
         self._target = sys.stdout.fileno() if target is None else target
         self._least = _severity(level)
         self._as_json = as_json
         self._terminal = not as_json and os.isatty(self._target)
-        self._lines: queue.Queue[bytes | None] = queue.Queue(_QUEUED_LINES)
+        self._lines: queue.Queue[bytes | None] = queue.Queue(QUEUED_LINES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="log-output", daemon=True)
         self._thread.start()
@@ -110,19 +113,19 @@ class Output:
         text = logs.to_json(entry) if self._as_json else logs.to_text(entry, self._terminal)
         self._enqueue(text)
 
-    def say(self, message: str, level: str = "INFO") -> None:
-        """A line of the supervisor's own."""
-        self.put(self._own(message, level))
+    def say(self, message: str, level: str = "INFO", **fields: object) -> None:
+        """Log a line of the supervisor itself: a constant message and its values."""
+        self.put({**self._own(message, level), **fields})
 
     def announce(self, message: str) -> None:
-        """A line for people to act on; bare unless the stream is JSON."""
+        """Write a line that users act on; as plain text unless the stream is JSON."""
         if self._as_json:
             self.say(message)
         else:
             self._enqueue(message)
 
     def close(self, seconds: float = 1.0) -> None:
-        """Waits for what is queued, but not for a reader that takes nothing."""
+        """Wait for the queued lines, at most ``seconds`` for a reader that is stuck."""
         try:
             self._lines.put(None, timeout=seconds)
         except queue.Full:
@@ -141,7 +144,7 @@ class Output:
     def _enqueue(self, text: str) -> None:
         if self._dropped and not self._lines.full():
             lost, self._dropped = self._dropped, 0
-            self.say(f"{lost} log lines were dropped: the reader was too slow.", "WARNING")
+            self.say("Log lines dropped: the reader is too slow", "WARNING", lines=lost)
         try:
             self._lines.put_nowait(f"{text}\n".encode("utf-8", "replace"))
         except queue.Full:
@@ -152,7 +155,7 @@ class Output:
             try:
                 self._write(line)
             except OSError:
-                # The reader is gone for good; empty the queue for as long as we run.
+                # The reader is gone for good; keep draining the queue.
                 while self._lines.get() is not None:
                     pass
                 return

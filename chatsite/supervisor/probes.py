@@ -1,17 +1,19 @@
-"""Questions the supervisor asks: is the port free, does Redis answer, does the site answer."""
+"""Checks by the supervisor: is the port free, does Redis answer, does the site answer."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import socket
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import cast
 
-from redis import Redis
 from redis.exceptions import RedisError
 
-from chatsite.env import Environment
+from chatsite.env import Environment, in_url
+from chatsite.redis_client import open_blocking_client, open_client
+from chatsite.supervisor import heartbeat
 from chatsite.supervisor.redis_binary import MINIMUM_MAJOR
 
 _ANSWER_SECONDS = 2.0
@@ -19,16 +21,16 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S10
 
 
 class CannotStart(SystemExit):
-    """Ends the process with a sentence that says what to do."""
+    """Ends the process with a message that says what to do."""
 
 
 def check_port(host: str, port: int) -> None:
-    """Binds and frees every address that the web server will; raises `CannotStart`."""
+    """Bind and release each address of the web server. Raises `CannotStart`."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise CannotStart(
-            f"HOST={host} is no address of this machine ({error.strerror}). Use 127.0.0.1, or "
+            f"HOST={host} is not an address of this machine ({error.strerror}). Use 127.0.0.1, or "
             "0.0.0.0 to serve the whole network."
         ) from None
     for family, kind, protocol, _, address in addresses:
@@ -45,32 +47,32 @@ def check_port(host: str, port: int) -> None:
 def _bind_advice(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {port} on {host} is in use by another program. End it, or choose another port "
+            f"Port {port} on {host} is in use by another program. Stop it, or choose another port "
             f"(PORT={port + 1}, --port {port + 1} or CHATSITE_PORT={port + 1})."
         )
     if error.errno == errno.EACCES:
         return f"Port {port} is reserved for the system's administrator. Choose one above 1023."
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"HOST={host} is no address of this machine. Use 127.0.0.1 or 0.0.0.0."
+        return f"HOST={host} is not an address of this machine. Use 127.0.0.1 or 0.0.0.0."
     return f"Port {port} on {host} can't be used: {error.strerror}."
 
 
 def check_external_redis(url: str) -> None:
-    """For `CHATSITE_REDIS_URL`: raises `CannotStart` unless a new enough server answers."""
+    """Check that `CHATSITE_REDIS_URL` has a supported server. Raises `CannotStart`."""
     shown = url.rpartition("@")[2]  # without a password
     try:
-        with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+        with open_blocking_client(url, socket_timeout=5, socket_connect_timeout=5) as client:
             information = cast("dict[str, object]", client.info("server"))
     except (RedisError, ValueError) as error:
         raise CannotStart(
-            f"Redis does not answer at {shown}: {error}. Start it, or unset CHATSITE_REDIS_URL "
-            "to have one run here."
+            f"Redis is not responding at {shown}: {error}. Start it, or unset CHATSITE_REDIS_URL "
+            "to use the built-in Redis."
         ) from None
     version = str(information["redis_version"])
     if int(version.partition(".")[0]) < MINIMUM_MAJOR:
         raise CannotStart(
-            f"Redis at {shown} is {version}; {MINIMUM_MAJOR} or newer is needed. Upgrade it, or "
-            "unset CHATSITE_REDIS_URL to have one run here."
+            f"Redis at {shown} is {version}; {MINIMUM_MAJOR} or newer is required. Upgrade it, or "
+            "unset CHATSITE_REDIS_URL to use the built-in Redis."
         )
 
 
@@ -78,38 +80,103 @@ async def redis_answers(path: Path) -> bool:
     """Whether the server on the Unix socket ``path`` has loaded its data and answers."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(str(path))
-            try:
-                writer.write(b"PING\r\n")
-                return (await reader.readline()).startswith(b"+PONG")
-            finally:
-                writer.close()
+            return (await _ping(path)).startswith(b"+PONG")
     except (OSError, TimeoutError):
+        return False
+
+
+async def redis_lives(path: Path) -> bool:
+    """Whether that server replies at all, even while loading its data. No timeout."""
+    try:
+        return bool(await _ping(path))
+    except OSError:
+        return False
+
+
+async def _ping(path: Path) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    try:
+        writer.write(b"PING\r\n")
+        return await reader.readline()
+    finally:
+        writer.close()
+
+
+async def redis_url_answers(url: str) -> bool:
+    """Whether the Redis server in use accepts commands."""
+    try:
+        async with (
+            asyncio.timeout(_ANSWER_SECONDS),
+            open_client(url, socket_connect_timeout=_ANSWER_SECONDS) as client,
+        ):
+            return bool(await client.ping())  # type: ignore[misc]
+    except (RedisError, OSError, TimeoutError):
         return False
 
 
 async def site_answers(host: str, port: int) -> bool:
-    """Whether `/healthz` answers 200, which it does when a chat would work."""
+    """Whether `/healthz` returns 200, as it does if a chat would work."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            reader, writer = await asyncio.open_connection(_WILDCARDS.get(host, host), port)
-            try:
-                # A name that is allowed whatever address is bound.
-                request = f"GET /healthz HTTP/1.1\r\nHost: localhost:{port}\r\n"
-                writer.write(f"{request}Connection: close\r\n\r\n".encode())
-                return (await reader.readline()).split()[1:2] == [b"200"]
-            finally:
-                writer.close()
+            return (await _status_line("GET", host, port)).split()[1:2] == [b"200"]
     except (OSError, TimeoutError):
         return False
 
 
+async def web_answers(host: str, port: int) -> bool:
+    """Whether the web server returns any response. No timeout.
+
+    `/healthz` refuses the method without checking any other part.
+    """
+    try:
+        return bool(await _status_line("OPTIONS", host, port))
+    except OSError:
+        return False
+
+
+async def parts_run(
+    environment: Environment, parts: Collection[str], since: Mapping[str, int]
+) -> bool:
+    """Whether ``parts`` of the product work, as far as they can without the others.
+
+    ``since`` has the heartbeats at the start.
+    """
+    host, port = environment.host, environment.port
+    if {"web", "inference"} <= {*parts}:
+        return await site_answers(host, port)
+    beats = {"inference": heartbeat.INFERENCE, "worker": heartbeat.CELERY}
+    for part, name in beats.items():
+        if part in parts and heartbeat.read(environment.data_dir, name) == since.get(name, 0):
+            return False
+    if "web" not in parts:
+        return True
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await web_answers(host, port)
+    except TimeoutError:
+        return False
+
+
+async def _status_line(method: str, host: str, port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(_WILDCARDS.get(host, host), port)
+    try:
+        # A host name that is allowed for any bound address.
+        request = f"{method} /healthz HTTP/1.1\r\nHost: localhost:{port}\r\n"
+        writer.write(f"{request}Connection: close\r\n\r\n".encode())
+        return await reader.readline()
+    finally:
+        writer.close()
+
+
 def public_url(environment: Environment) -> str:
-    """What to open in a browser. A server bound to all addresses is reached by the name that
-    the operator set for people, if any."""
+    """Return the URL to open in a browser.
+
+    For a server bound to all addresses this is the first origin that the operator configured, if
+    any.
+    """
     host = environment.host
     if host in _WILDCARDS:
         if environment.origins:
-            return f"{environment.origins[0]}/"
+            return f"{environment.origins[0]}{environment.path_prefix}/"
         host = _WILDCARDS[host]
-    return f"http://{f'[{host}]' if ':' in host else host}:{environment.port}/"
+    return f"http://{in_url(host)}:{environment.port}{environment.path_prefix}/"

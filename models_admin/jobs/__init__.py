@@ -1,6 +1,6 @@
-"""Long work on models: asked for by anybody with the right, done by a Celery worker.
+"""Long-running work on models, requested by authorized users and run by Celery workers.
 
-`states` is the only place that changes a job's state, each time by a conditional update;
-`lines` is what a job's log says; `progress` is what others see of a running one; `run` is what
-the worker does; a module per kind does the work.
+`states` is the only module that changes a job's state, always by conditional update. `job_log`
+holds the texts of a job's log, `progress` the published progress of a running job. `run` is the
+worker's entry point; one module per kind does the work.
 """

@@ -1,4 +1,4 @@
-"""The partial files that jobs leave: each has its jobs as owners, and goes with the last."""
+"""Deletion of partial files, uploads and blobs that no job owns."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Final
 from django.db.models import Q
 from django.utils import timezone
 
-from models_admin import blobs, inbox, partial
+from models_admin.jobs import incoming, requests
 from models_admin.models import Job, JobState
+from models_admin.store import blobs, partial
 
-# A failed job may be tried again in this time without fetching anew what had arrived.
+# A failed job can be retried for this long without downloading everything again.
 _KEPT: Final = timedelta(days=7)
 
 
 def clean() -> list[str]:
-    """Returns the names of the files that are gone."""
+    """Delete orphaned files; return their names."""
     recent = timezone.now() - _KEPT
     owners = Job.objects.filter(
         Q(state__in=Job.OPEN) | Q(state=JobState.FAILED, finished_at__gt=recent)
     )
     kept: set[str] = set()
-    for source, options in owners.values_list("source", "options"):
-        kept.update(options.get("digests", ()), options.get("files", ()))
-        kept.add(source.rpartition(":")[2])  # an upload is called by its job's source
-    return partial.clean(kept) + inbox.clean(kept) + blobs.clean(kept)
+    for job in owners:
+        kept.update(job.partial_files, requests.of(job).temporary_files)
+    return partial.clean(kept) + incoming.clean(kept) + blobs.clean(kept)

@@ -1,4 +1,4 @@
-"""The work of a model that a program describes: of files that it has sent by their digests."""
+"""The work of `CreateModel` jobs: a model from blobs uploaded by a client."""
 
 from __future__ import annotations
 
@@ -6,44 +6,46 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from models_admin import blobs, disk, gguf, gguf_merge, store, versions
-from models_admin.jobs import quantizing
-from models_admin.jobs.control import Control
+import msgspec
+
+from models_admin.gguf import header, merge
+from models_admin.jobs import job_log, quantizing, verify
+from models_admin.jobs.job_context import Control
+from models_admin.jobs.requests import CreateModel
 from models_admin.models import Job
+from models_admin.store import blobs, disk, files, versions
 
 
-def work(job: Job, control: Control) -> None:
-    """``options`` has the digests ``files``, ``kind`` where the weights are quantized, and the
-    ``configuration``."""
-    digests, configuration = job.options["files"], job.options["configuration"]
-    paths = [blobs.require(digest) for digest in digests]
-    with ExitStack() as made:
-        path, digest = paths[0], digests[0]
+def work(job: Job, request: CreateModel, control: Control) -> None:
+    paths = [blobs.require(digest) for digest in request.blobs]
+    configuration = msgspec.to_builtins(request.configuration)
+    with ExitStack() as until_installed:
+        path, digest = paths[0], request.blobs[0]
         if len(paths) > 1:
-            path, digest = _merged(paths, control, made)
-        if job.options["kind"]:
-            quantizing.make(job, path, configuration, control)
+            path, digest = _merged(paths, control, until_installed)
+        if request.quantization:
+            quantizing.make(job, path, request.quantization, configuration, control)
             return
-        control.test(path)
-        control.at("installing")
+        verify.load_test(path, control)
+        control.enter_stage("installing")
         size = path.stat().st_size
         model = versions.install(
             job.target, path, digest, size=size, origin="", configuration=configuration
         )
-    control.say("installed", name=model.name)
+    job_log.write_installed(job, model)
 
 
-def _merged(paths: list[Path], control: Control, made: ExitStack) -> tuple[Path, str]:
-    """One file of the parts, until ``made`` ends, and its digest."""
-    control.at("writing")
+def _merged(paths: list[Path], control: Control, scope: ExitStack) -> tuple[Path, str]:
+    """Merge the parts into a file that exists until ``scope`` ends; return it and its SHA-256."""
+    control.enter_stage("writing")
     disk.require_space(sum(path.stat().st_size for path in paths))
-    file, path = made.enter_context(store.partial())
+    file, path = scope.enter_context(files.partial())
     try:
         with disk.full_refused():
-            digest, _size = gguf_merge.merge(blobs.in_order(paths), file, control.tell_or_leave)
+            digest, _size = merge.merge(blobs.in_order(paths), file, control.report_or_stop)
             file.flush()
             os.fsync(file.fileno())
-    except gguf.BadGGUF as error:
+    except header.BadGGUF as error:
         raise versions.ImportRefused(str(error)) from error
-    control.say("merged", files=len(paths))
+    control.log("merged", files=len(paths))
     return path, digest

@@ -1,4 +1,4 @@
-"""What others see of a running job: key ``cs:job:<id>`` in Redis, JSON, gone when nobody writes."""
+"""The progress of a running job: JSON in Redis that expires unless it is renewed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ import msgspec
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from chatsite.redis_keys import download_progress_key
+
 _ALIVE_MS: Final = 10_000
-# Of the bytes of the last seconds: quick to show a change, slow enough to be read.
+# Averaging window of the speed: short enough to show a change, long enough to be readable.
 _WINDOW_SECONDS: Final = 8.0
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """``done`` of ``total`` bytes in this ``stage``; ``speed`` in bytes per second, ``left`` in
-    seconds, both None while they can't be told."""
+    """``done`` of ``total`` bytes in this ``stage``.
+
+    ``speed`` is in bytes per second and ``left`` in seconds; both are None while unknown.
+    """
 
     stage: str
     done: int
@@ -28,7 +32,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Speed:
-    """Bytes per second over the last seconds."""
+    """The average speed in bytes per second over the last `_WINDOW_SECONDS`."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
@@ -45,24 +49,27 @@ class Speed:
 
 
 def write(redis: Redis, id: str, progress: Progress) -> None:
-    redis.set(_key(id), msgspec.json.encode(progress), px=_ALIVE_MS)
+    redis.set(download_progress_key(id), msgspec.json.encode(progress), px=_ALIVE_MS)
 
 
 def clear(redis: Redis, id: str) -> None:
-    redis.delete(_key(id))
+    redis.delete(download_progress_key(id))
 
 
 def read(redis: Redis, ids: Iterable[str]) -> dict[str, Progress]:
-    """Of those that run now."""
+    """Return the progress of the running jobs among ``ids``, by ID."""
     wanted = list(ids)
-    found: list[bytes | None] = redis.mget([_key(id) for id in wanted]) if wanted else []  # type: ignore[assignment]
+    keys = [download_progress_key(id) for id in wanted]
+    found: list[bytes | None] = redis.mget(keys) if keys else []  # type: ignore[assignment]
     return _decoded(wanted, found)
 
 
 async def read_async(redis: AsyncRedis, ids: Iterable[str]) -> dict[str, Progress]:
-    """The same on a process's own connections."""
+    """Return the progress of the running jobs among ``ids`` without blocking."""
     wanted = list(ids)
-    found: list[bytes | None] = await redis.mget([_key(id) for id in wanted]) if wanted else []
+    found: list[bytes | None] = (
+        await redis.mget([download_progress_key(id) for id in wanted]) if wanted else []
+    )
     return _decoded(wanted, found)
 
 
@@ -72,7 +79,3 @@ def _decoded(ids: list[str], found: list[bytes | None]) -> dict[str, Progress]:
         for id, data in zip(ids, found, strict=True)
         if data
     }
-
-
-def _key(id: str) -> str:
-    return f"cs:job:{id}"

@@ -1,31 +1,39 @@
-"""The work of a quantization: smaller (or larger) weights from a model that is here."""
+"""The work of quantization jobs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from models_admin import catalogue, quantize, store
-from models_admin.jobs.control import Control
+import msgspec
+
+from models_admin import catalogue
+from models_admin.jobs import job_log, quantize, verify
+from models_admin.jobs.job_context import Control
+from models_admin.jobs.requests import Quantize
 from models_admin.models import Job
+from models_admin.store import files
 
 
-def work(job: Job, control: Control) -> None:
-    """``options["kind"]`` says which; the new model has the configuration of the old one, or that
-    of ``options["configuration"]``."""
-    model = catalogue.require(job.source)
-    make(job, model.version.path, job.options.get("configuration", model.configuration), control)
+def work(job: Job, request: Quantize, control: Control) -> None:
+    model = catalogue.require(request.source)
+    configuration: dict[str, Any] = model.configuration
+    if request.configuration is not None:
+        configuration = msgspec.to_builtins(request.configuration)
+    make(job, model.version.path, request.quantization, configuration, control)
 
 
-def make(job: Job, source: Path, configuration: dict[str, Any], control: Control) -> None:
-    """The model that ``job`` makes, of the weights ``source``."""
-    control.at("quantizing")
-    with store.partial() as (_file, path):
+def make(
+    job: Job, source: Path, quantization: str, configuration: dict[str, Any], control: Control
+) -> None:
+    """Create the target of ``job`` from the weights ``source``."""
+    control.enter_stage("quantizing")
+    with files.partial() as (_file, path):
         sizes = quantize.quantize(
-            source, path, job.options["kind"], control.tell, control.leaving.is_set
+            source, path, quantization, control.report, control.stop_requested.is_set
         )
-        control.test(path)
-        control.at("installing")
-        made = store.import_file(path, job.target, move=True, configuration=configuration)
-    control.say("reduced", before=sizes.before, after=sizes.after)
-    control.say("installed", name=made.name)
+        verify.load_test(path, control)
+        control.enter_stage("installing")
+        made = files.import_file(path, job.target, move=True, configuration=configuration)
+    control.log("reduced", before=sizes.before, after=sizes.after)
+    job_log.write_installed(job, made)

@@ -1,4 +1,4 @@
-"""What every source answers."""
+"""Types and helpers shared by all sources."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from chatsite.errors import ChatsiteError
-from models_admin import fetch, outside
+from chatsite.errors import ChatsiteError, worded
+from models_admin.sources import egress, fetch
 
-# The largest manifest or listing of one page that is read.
+# Limit for a manifest or one page of a listing.
 _ANSWER_BYTES = 4 << 20
 
 
 class SourceMissing(ChatsiteError):
     code = "source_not_found"
     status = 404
-    message = _("There is no such model at its source. Check the name and the tag.")
+    message = _("The source has no such model. Check the name and the tag.")
 
 
 class SourceRefused(ChatsiteError):
     code = "source_refused"
     status = 400
-    message = _("The source does not give this model.")
+    message = _("The source refused to serve this model.")
 
 
 @dataclass(frozen=True)
 class Blob:
-    """One file: its SHA-256 (64 hex digits, empty when its source publishes none), bytes, and
-    ``role`` as Ollama calls its layers: model, template, system, params, license, messages,
-    adapter, projector. ``token`` is the Bearer token that ``url`` asks for."""
+    """One file at a source.
+
+    ``digest`` is its SHA-256 (64 hex digits), empty if the source publishes none. ``role`` is the
+    name that Ollama gives the layer: model, template, system, params, license, messages, adapter or
+    projector. ``token`` is the Bearer token for ``url``.
+    """
 
     url: str
     digest: str
@@ -42,13 +45,13 @@ class Blob:
 
     @property
     def key(self) -> str:
-        """What it is called while it arrives."""
+        """Return the name of the partial file."""
         return self.digest or hashlib.sha256(self.url.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """``name`` is the written form; ``config`` is what the source says about the model."""
+    """A resolved model: its canonical ``name``, its files, and the source's ``config``."""
 
     name: str
     blobs: tuple[Blob, ...]
@@ -56,12 +59,15 @@ class Resolved:
 
     @property
     def weights(self) -> tuple[Blob, ...]:
-        """The model's file, or its parts in their order."""
+        """Return the model's file, or its parts in order."""
         return tuple(blob for blob in self.blobs if blob.role == "model")
 
     @property
     def version(self) -> str:
-        """Changes when the weights do; empty when the source does not tell their SHA-256."""
+        """Return an ID that changes when the weights do.
+
+        Empty if the source publishes no SHA-256.
+        """
         digests = [blob.digest for blob in self.weights]
         if len(digests) == 1 or not all(digests):
             return digests[0] if len(digests) == 1 else ""
@@ -69,15 +75,15 @@ class Resolved:
 
     @property
     def total(self) -> int:
-        """Bytes of all files."""
+        """Return the size of all files in bytes."""
         return sum(blob.size for blob in self.blobs)
 
 
-async def answer(
+def answer(
     url: str, *, token: str = "", headers: dict[str, str] | None = None
 ) -> tuple[fetch.Reply, Any]:
-    """Status, headers and JSON; None in place of JSON where the status is not 200."""
-    reply, body = await fetch.read(url, limit=_ANSWER_BYTES, token=token, headers=headers)
+    """Return a response and its decoded JSON, or None instead of JSON if the status is not 200."""
+    reply, body = fetch.read(url, limit=_ANSWER_BYTES, token=token, headers=headers)
     if reply.status != 200:
         return reply, None
     try:
@@ -87,15 +93,17 @@ async def answer(
 
 
 def not_understood() -> SourceRefused:
-    return SourceRefused(_("The source's answer can't be understood."))
+    return SourceRefused(_("The source sent an invalid response."))
 
 
 def refusal(status: int) -> ChatsiteError:
-    """The refusal that fits a status that is not 200."""
+    """Return the error for a status other than 200."""
     if status == 404:
         return SourceMissing()
     if status in {401, 403}:
         return SourceRefused(
-            _("The source asks for a right to this model that this server does not have.")
+            _("Access denied: this model needs a token with access (CHATSITE_HF_TOKEN).")
         )
-    return outside.FetchFailed(str(_("The source answered with status %s.")) % status)
+    return egress.FetchFailed(
+        worded(_("The source responded with HTTP status %s. Try again later."), status)
+    )

@@ -11,6 +11,7 @@ import msgspec
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
+from chatsite.errors import worded
 from models_admin import names
 from models_admin.sources.base import (
     Blob,
@@ -27,14 +28,14 @@ _DEFAULT_QUANT = "Q4_K_M"
 _PAGES_MAX = 20
 _FOUND_MAX = 30
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
-_NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
+NEXT_LINK = re.compile(r'<([^<>]+)>;\s*rel="next"')
 _SPLIT = re.compile(r"-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-async def resolve(name: names.Name) -> Resolved:
+def resolve(name: names.Name) -> Resolved:
     repo = f"{name.namespace}/{name.model}"
-    listed = await _models(repo)
+    listed = _models(repo)
     paths = _choose(list(listed), name.tag)
     blobs = tuple(_blob(repo, path, listed[path]) for path in paths)
     return Resolved(str(name), blobs, {"files": paths})
@@ -45,19 +46,19 @@ def _blob(repo: str, path: str, entry: dict[str, Any]) -> Blob:
     digest, size = (lfs.get("oid"), lfs.get("size")) if isinstance(lfs, dict) else (None, None)
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest) or not isinstance(size, int):
         raise SourceRefused(_("The source publishes no SHA-256 for this file."))
-    url = f"{_base()}/{repo}/resolve/main/{quote(path)}"
+    url = f"{endpoint()}/{repo}/resolve/main/{quote(path)}"
     return Blob(url, digest, size, "model", settings.ENV.hf_token)
 
 
-def _base() -> str:
+def endpoint() -> str:
     return settings.ENV.hf_endpoint or "https://huggingface.co"
 
 
-async def _models(repo: str) -> dict[str, dict[str, Any]]:
-    """The entries of all GGUF files that hold a model, by path."""
+def _models(repo: str) -> dict[str, dict[str, Any]]:
+    """Return the entries of all GGUF files that hold a model, by path."""
     return {
         path: entry
-        for entry in await _tree(_base(), f"/api/models/{repo}/tree/main?recursive=true")
+        for entry in _tree(endpoint(), f"/api/models/{repo}/tree/main?recursive=true")
         if isinstance(entry, dict)
         and isinstance(path := entry.get("path"), str)
         and path.lower().endswith(".gguf")
@@ -65,29 +66,32 @@ async def _models(repo: str) -> dict[str, dict[str, Any]]:
     }
 
 
-async def _tree(base: str, start: str) -> list[Any]:
+def _tree(base: str, start: str) -> list[Any]:
     entries: list[Any] = []
     url = base + start
     for _page in range(_PAGES_MAX):
-        reply, found = await answer(url, token=settings.ENV.hf_token)
+        reply, found = answer(url, token=settings.ENV.hf_token)
         if reply.status != 200:
             raise refusal(reply.status)
         if not isinstance(found, list):
             raise not_understood()
         entries += found
-        following = _NEXT.search(reply.headers.get("Link", ""))
+        following = NEXT_LINK.search(reply.header("Link"))
         if following is None:
             return entries
         url = following[1]
-        # The token goes along, so a listing may not lead elsewhere.
+        # The token is sent along, so the next page must be at the same endpoint.
         if not url.startswith(f"{base}/"):
             raise not_understood()
     raise SourceRefused(_("The repository has too many files."))
 
 
 def _choose(paths: list[str], tag: str) -> list[str]:
-    """The file of a quantization, or of a full name, or all parts of it in their order; without a
-    tag `_DEFAULT_QUANT` or the only one there is."""
+    """Return the files that ``tag`` selects: one file, or all parts of a split one, in order.
+
+    A tag is a quantization or a full file name. Without one, `_DEFAULT_QUANT` or the only model is
+    selected.
+    """
     models = _models_of(paths)
     chosen = _matching(list(models), _DEFAULT_QUANT if tag == names.DEFAULT_TAG else tag)
     if tag == names.DEFAULT_TAG and not chosen and len(models) == 1:
@@ -96,14 +100,18 @@ def _choose(paths: list[str], tag: str) -> list[str]:
         return models[chosen[0]]
     there = ", ".join(sorted(models)[:20]) or "-"
     raise SourceRefused(
-        str(_("The tag %(tag)r does not name one GGUF file. There are: %(files)s."))
-        % {"tag": tag, "files": there}
+        worded(
+            _("The tag %(tag)r does not name one GGUF file. Available: %(files)s."),
+            {"tag": tag, "files": there},
+        )
     )
 
 
 def _models_of(paths: list[str]) -> dict[str, list[str]]:
-    """Files by model: split ones under the name that they have without their numbers, and only
-    where all parts are there."""
+    """Return files by model.
+
+    The parts of a split model share the name without part numbers; incomplete models are left out.
+    """
     found: dict[str, list[str]] = {}
     for path in sorted(paths):
         found.setdefault(_SPLIT.sub(".gguf", path), []).append(path)
@@ -135,7 +143,7 @@ class _Found(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Repository:
-    """One that a search found. ``gated``: its owner wants to be asked first."""
+    """A repository found by a search. ``gated``: its owner grants access on request."""
 
     id: str
     downloads: int
@@ -145,18 +153,18 @@ class Repository:
 
 @dataclass(frozen=True)
 class File:
-    """A model in a repository: ``source`` is what a download asks for, ``size`` in bytes."""
+    """A model in a repository: ``source`` is what a download asks for, ``size`` is in bytes."""
 
     source: str
     name: str
     size: int
 
 
-async def search(text: str) -> list[Repository]:
-    """Repositories with GGUF files, most fetched first."""
+def search(text: str) -> list[Repository]:
+    """Return repositories with GGUF files that match ``text``, most downloaded first."""
     query = {"search": text, "filter": "gguf", "sort": "downloads", "direction": "-1"}
-    url = f"{_base()}/api/models?{urlencode({**query, 'limit': str(_FOUND_MAX)})}"
-    reply, found = await answer(url, token=settings.ENV.hf_token)
+    url = f"{endpoint()}/api/models?{urlencode({**query, 'limit': str(_FOUND_MAX)})}"
+    reply, found = answer(url, token=settings.ENV.hf_token)
     if reply.status != 200:
         raise refusal(reply.status)
     try:
@@ -170,11 +178,11 @@ async def search(text: str) -> list[Repository]:
     ]
 
 
-async def files(repository: str) -> list[File]:
-    """The models in it that can be fetched, small to large."""
+def files(repository: str) -> list[File]:
+    """Return the downloadable models in ``repository``, smallest first."""
     if not _REPOSITORY.fullmatch(repository):
         raise SourceMissing
-    entries = await _models(repository)
+    entries = _models(repository)
     found = []
     for path, parts in _models_of(list(entries)).items():
         lfs = [entries[part].get("lfs") for part in parts]

@@ -1,4 +1,4 @@
-"""The registry protocol that Ollama pulls by: a manifest names layers by digest."""
+"""The registry protocol of Ollama: a manifest names layers by digest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import msgspec
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from models_admin import fetch, names
+from models_admin import names
+from models_admin.sources import fetch
 from models_admin.sources.base import Blob, Resolved, SourceRefused, answer, not_understood, refusal
 
 _MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -19,7 +20,7 @@ _LAYER: Final = "application/vnd.ollama.image."
 ROLES: Final = frozenset(
     {"model", "template", "system", "params", "license", "messages", "adapter", "projector"}
 )
-_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+PARAMETER = re.compile(r'\b(\w+)="([^"]*)"')
 _DIGEST = "^sha256:[0-9a-f]{64}$"
 
 
@@ -38,14 +39,14 @@ class _Manifest(msgspec.Struct, frozen=True):
     config: _Layer
 
 
-async def resolve(name: names.Name) -> Resolved:
-    base = f"{_base(name.host)}/v2/{name.namespace}/{name.model}"
+def resolve(name: names.Name) -> Resolved:
+    base = f"{endpoint(name.host)}/v2/{name.namespace}/{name.model}"
     url = f"{base}/manifests/{name.tag}"
-    reply, found = await answer(url, headers={"Accept": _MANIFEST})
+    reply, found = answer(url, headers={"Accept": _MANIFEST})
     token = ""
     if reply.status == 401:
-        token = await _token(reply)
-        reply, found = await answer(url, headers={"Accept": _MANIFEST}, token=token)
+        token = _token(reply)
+        reply, found = answer(url, headers={"Accept": _MANIFEST}, token=token)
     if reply.status != 200:
         raise refusal(reply.status)
     try:
@@ -64,26 +65,29 @@ async def resolve(name: names.Name) -> Resolved:
         if layer.media_type.removeprefix(_LAYER) in ROLES
     )
     if sum(blob.role == "model" for blob in blobs) != 1:
-        raise SourceRefused(_("This is not one GGUF model: only those can be run here."))
-    _config_reply, config = await answer(f"{base}/blobs/{manifest.config.digest}", token=token)
+        raise SourceRefused(_("This is not a single GGUF model. Only GGUF models are supported."))
+    _config_reply, config = answer(f"{base}/blobs/{manifest.config.digest}", token=token)
     return Resolved(str(name), blobs, config if isinstance(config, dict) else {})
 
 
-def _base(host: str) -> str:
+def endpoint(host: str) -> str:
     if host.lower() == names.DEFAULT_HOST and settings.ENV.ollama_registry:
         return str(settings.ENV.ollama_registry)
     return f"https://{host}"
 
 
-async def _token(reply: fetch.Reply) -> str:
-    """What the realm gives to anybody. It must be on the registry's own host: another one would
-    learn nothing, but nobody named it."""
-    wanted = dict(_PARAMETER.findall(reply.headers.get("WWW-Authenticate", "")))
+def _token(reply: fetch.Reply) -> str:
+    """Return the anonymous token that the realm issues.
+
+    The realm must be on the registry's own host. Another host would learn no secret, but it was not
+    configured either.
+    """
+    wanted = dict(PARAMETER.findall(reply.header("WWW-Authenticate")))
     realm = wanted.pop("realm", "")
     if not realm or httpx.URL(realm).host != httpx.URL(reply.url).host:
         raise refusal(reply.status)
     query = urlencode({key: wanted[key] for key in ("service", "scope") if key in wanted})
-    given, found = await answer(f"{realm}?{query}")
+    given, found = answer(f"{realm}?{query}")
     token: Any = found.get("token") if isinstance(found, dict) else None
     if not isinstance(token, str) or not token:
         raise refusal(given.status if given.status != 200 else reply.status)

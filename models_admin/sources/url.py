@@ -1,4 +1,4 @@
-"""A GGUF file at an address. Its SHA-256 can be given as ``#sha256=…`` behind it."""
+"""A GGUF file at a URL, with its SHA-256 as an optional fragment ``#sha256=…``."""
 
 from __future__ import annotations
 
@@ -8,45 +8,54 @@ from typing import Final
 import httpx
 from django.utils.translation import gettext_lazy as _
 
-from models_admin import fetch, names, outside
+from chatsite.numbers import natural
+from models_admin import names
+from models_admin.sources import egress, fetch
 from models_admin.sources.base import Blob, Resolved, SourceRefused, refusal
 
-_URL: Final = re.compile(r"https?://\S+\.gguf(?:\?\S*)?(?:#sha256=[0-9a-f]{64})?", re.IGNORECASE)
+_URL: Final = re.compile(r"https?://\S+", re.IGNORECASE)
+_DIGEST: Final = re.compile(r"sha256=[0-9a-f]{64}", re.IGNORECASE)
 _TOTAL: Final = re.compile(r"bytes 0-0/(\d+)")
+_SIZE_MAX: Final = 2**63 - 1
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 def is_url(text: str) -> bool:
-    return bool(_URL.fullmatch(text))
+    address, hash, digest = text.partition("#")
+    if not _URL.fullmatch(address) or (hash and not _DIGEST.fullmatch(digest)):
+        return False
+    path, _query, _rest = address.partition("?")
+    return path.lower().endswith(".gguf") and len(path) > len("https://.gguf")
 
 
 def model_name(text: str) -> str:
-    """A name for the model at an address. Raises `FetchRefused` for what is none."""
+    """Derive a model name from a URL. Raises `FetchRefused` if it is invalid."""
     try:
         path = httpx.URL(text).path
     except httpx.InvalidURL as error:
-        raise outside.refused(_("%r is not an address."), text) from error
+        raise egress.refused(_("%r is not a valid address."), text) from error
     return fitting(path.rpartition("/")[2])
 
 
 def fitting(file: str) -> str:
-    """A name for the model, from that of its file."""
+    """Derive a valid model name from a file name."""
     stem = file[: -len(".gguf")] if file.lower().endswith(".gguf") else file
     return names.normalise(_UNFIT.sub("-", stem).strip("-.")[:80] or "model")
 
 
-async def resolve(text: str) -> Resolved:
-    """Asks for the first byte alone, whose answer tells the size."""
+def resolve(text: str) -> Resolved:
+    """Request only the first byte: the response gives the size."""
     address, _hash, digest = text.partition("#sha256=")
-    async with fetch.stream(address, headers={"Range": "bytes=0-0"}) as reply:
+    with fetch.get(address, headers={"Range": "bytes=0-0"}) as reply:
         if reply.status == 206:
-            found = _TOTAL.fullmatch(reply.headers.get("Content-Range", ""))
+            found = _TOTAL.fullmatch(reply.header("Content-Range"))
             size = found[1] if found else ""
         elif reply.status == 200:
-            size = reply.headers.get("Content-Length", "")
+            size = reply.header("Content-Length")
         else:
             raise refusal(reply.status)
-    if not size.isdecimal():
-        raise SourceRefused(_("The source does not tell how large the file is."))
-    blob = Blob(address, digest.lower(), int(size), "model")
+    length = natural(size, _SIZE_MAX)
+    if length is None:
+        raise SourceRefused(_("The source does not report the file size."))
+    blob = Blob(address, digest.lower(), length, "model")
     return Resolved(model_name(address), (blob,), {})

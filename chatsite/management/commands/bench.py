@@ -1,4 +1,4 @@
-"""`manage.py bench`: tokens/s, TTFT and gaps through the running stack and of the engine alone."""
+"""`manage.py bench`: tokens/s, TTFT and gaps, for the running stack and for the engine alone."""
 
 from __future__ import annotations
 
@@ -13,32 +13,46 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from chatsite.bench import load, overhead, pages, plot, site
+from chatsite.bench import hostile, load, overhead, pages, plot, site
 from chatsite.bench.api import PeerDidNotStart
 from chatsite.bench.cases import CASES
 from chatsite.bench.compare import SITE, compare, merged
 from chatsite.bench.engine import engine
+from chatsite.bench.hostile_inputs import ATTACKS
 from chatsite.bench.load import Shape, Turn
 from chatsite.bench.stack import people
+from chatsite.env import in_url
 from chatsite.errors import ChatsiteError
 from chatsite.inference.assemble import resolve
 
 _FIGURES = ("tokens_per_s", "ttft_p50_ms", "ttft_p95_ms", "gap_p50_ms", "gap_p99_ms", "gap_max_ms")
 
-# Not all sets of flags suit all models: flash attention may slow it down or speed it up.
+# Flash attention may slow a model down or speed it up, so both are measured.
 _PEER_FLAGS = ("-np 8 -c 16384", "-np 8 -c 16384 -fa off")
 
 
 class Command(BaseCommand):
-    help = str(_("Measures the running site and, beside it, the engine alone."))
+    help = str(_("Measures the running site and, for comparison, the engine alone."))
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--model", default="smollm2:135m")
-        parser.add_argument("--users", default="1,4,8", help=_("numbers of people at once"))
-        parser.add_argument("--runs", type=int, default=3, help=_("runs of each; medians count"))
-        parser.add_argument("--turns", type=int, default=3)
-        parser.add_argument("--words", type=int, default=60)
-        parser.add_argument("--tokens", type=int, default=64)
+        parser.add_argument("--model", default="smollm2:135m", help=_("model to measure"))
+        parser.add_argument("--users", default="1,4,8", help=_("numbers of concurrent users"))
+        parser.add_argument(
+            "--runs", type=int, default=3, help=_("runs of each; medians are reported")
+        )
+        parser.add_argument("--turns", type=int, default=3, help=_("turns of each user"))
+        parser.add_argument("--words", type=int, default=60, help=_("words of each question"))
+        parser.add_argument("--tokens", type=int, default=64, help=_("tokens of each answer"))
+        parser.add_argument(
+            "--think",
+            type=float,
+            default=0.5,
+            metavar="SECONDS",
+            help=_("longest pause before each turn; pauses are evenly distributed"),
+        )
+        parser.add_argument(
+            "--site-only", action="store_true", help=_("leave out the engine alone")
+        )
         parser.add_argument(
             "--llama-server",
             type=Path,
@@ -48,19 +62,19 @@ class Command(BaseCommand):
         parser.add_argument(
             "--flags",
             action="append",
-            help=_("how llama-server is started, beside model and address; may be repeated"),
+            help=_("arguments of llama-server besides model and address; repeatable"),
         )
         parser.add_argument(
             "--cases",
             default=",".join(CASES),
-            help=_("what is compared; numbers are people at once"),
+            help=_("loads to compare; numbers are concurrent users"),
         )
         parser.add_argument(
             "--read",
             nargs="+",
             type=Path,
             metavar="FILE",
-            help=_("show comparisons that were written with --json as one, measure nothing"),
+            help=_("merge results that --json wrote; measure nothing"),
         )
         parser.add_argument(
             "--plot", type=Path, metavar="FILE", help=_("draw the comparison as SVG")
@@ -73,14 +87,40 @@ class Command(BaseCommand):
         parser.add_argument(
             "--overhead",
             action="store_true",
-            help=_("measure what the API costs over the engine alone instead"),
+            help=_("measure the API's overhead over the engine alone instead"),
         )
-        parser.add_argument("--json", action="store_true", help=_("one JSON object, no table"))
+        parser.add_argument(
+            "--hostile",
+            action="store_true",
+            help=_("measure the effect of hostile inputs on two streaming users instead"),
+        )
+        parser.add_argument(
+            "--inputs",
+            nargs="+",
+            default=[],
+            metavar="NAME",
+            help=_("with --hostile: only these inputs"),
+        )
+        parser.add_argument(
+            "--seconds",
+            type=float,
+            default=20,
+            help=_("with --hostile: timeout of one input in seconds"),
+        )
+        parser.add_argument(
+            "--json", action="store_true", help=_("write one JSON object instead of a table")
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        url = f"http://{settings.ENV.host}:{settings.ENV.port}"
+        url = f"http://{in_url(settings.ENV.host)}:{settings.ENV.port}"
         shapes = [
-            Shape(int(users), options["turns"], options["words"], options["tokens"])
+            Shape(
+                int(users),
+                options["turns"],
+                options["words"],
+                options["tokens"],
+                think=options["think"],
+            )
             for users in options["users"].split(",")
         ]
         if options["pages"]:
@@ -88,6 +128,9 @@ class Command(BaseCommand):
             return
         if options["overhead"]:
             self._overhead(url, options)
+            return
+        if options["hostile"]:
+            self._hostile(url, options)
             return
         if options["read"]:
             files = [json.loads(file.read_text()) for file in options["read"]]
@@ -98,28 +141,29 @@ class Command(BaseCommand):
             return
         try:
             with site.running(url):
-                results = [
-                    asyncio.run(_measure(url, options["model"], shape, options["runs"]))
-                    for shape in shapes
-                ]
+                results = [asyncio.run(_measure(url, options, shape)) for shape in shapes]
         except ChatsiteError as error:
             raise CommandError(str(error)) from error
         except site.SiteDidNotStart as error:
-            raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+            raise CommandError(
+                _("The site did not start. Run `manage.py up` to see the reason.")
+            ) from error
         if options["json"]:
             self.stdout.write(json.dumps(results, indent=2))
         else:
             self._print(results)
-        broken = [r for r in results if r["stack"]["errors"] or r["engine"]["errors"]]
+        broken = [r for r in results if r["stack"]["errors"] or r.get("engine", {}).get("errors")]
         if broken:
-            raise CommandError(_("Some answers failed; the figures above do not count."))
+            raise CommandError(_("Some answers failed; the results above are not valid."))
 
     def _pages(self, url: str, options: dict[str, Any]) -> None:
         try:
             with site.running(url):
                 figures = pages.measure(url, self.stderr.write)
         except site.SiteDidNotStart as error:
-            raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+            raise CommandError(
+                _("The site did not start. Run `manage.py up` to see the reason.")
+            ) from error
         if options["json"]:
             self.stdout.write(json.dumps(figures, indent=2))
             return
@@ -134,20 +178,68 @@ class Command(BaseCommand):
         except ChatsiteError as error:
             raise CommandError(str(error)) from error
         except site.SiteDidNotStart as error:
-            raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+            raise CommandError(
+                _("The site did not start. Run `manage.py up` to see the reason.")
+            ) from error
         if options["json"]:
             self.stdout.write(json.dumps(figures, indent=2))
         else:
             for name, value in figures.items():
                 self.stdout.write(f"{name:32}{value!s:>12}")
         if figures["errors"]:
-            raise CommandError(_("Some answers failed; the figures above do not count."))
+            raise CommandError(_("Some answers failed; the results above are not valid."))
+
+    def _hostile(self, url: str, options: dict[str, Any]) -> None:
+        names = options["inputs"]
+        if unknown := [name for name in names if name not in ATTACKS]:
+            raise CommandError(
+                _("Unknown input %(name)s. Choose from: %(names)s.")
+                % {"name": unknown[0], "names": ", ".join(ATTACKS)}
+            )
+        try:
+            with site.running(url):
+                work = hostile.measure(
+                    url, options["model"], options["seconds"], names, self.stderr.write
+                )
+                figures = asyncio.run(work)
+        except site.SiteDidNotStart as error:
+            raise CommandError(
+                _("The site did not start. Run `manage.py up` to see the reason.")
+            ) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(figures, indent=2))
+        else:
+            self._print_hostile(figures)
+        if figures["errors"]:
+            raise CommandError(
+                _("Well-behaved users got errors: %s") % "; ".join(figures["errors"][:5])
+            )
+
+    def _print_hostile(self, figures: dict[str, Any]) -> None:
+        """Print the longest gaps, TTFT and sign-in page in ms, and resident memory in MiB."""
+        roles = sorted(figures["baseline"]["memory_mib"])
+        columns = ("gap page", "added", "gap API", "added", "TTFT", "sign-in", *roles)
+        self.stdout.write(f"{'':42}" + "".join(f"{name:>11}" for name in columns) + "  statuses")
+        base = {"input": "(nothing)", "statuses": {}, **figures["baseline"]}
+        for row in (base, *figures["inputs"]):
+            cells = (
+                row["gap_page_ms"],
+                row.get("gap_page_added_ms", ""),
+                row["gap_api_ms"],
+                row.get("gap_api_added_ms", ""),
+                row["ttft_ms"],
+                row["sign_in_page_ms"],
+                *(row["memory_mib"].get(role, "") for role in roles),
+            )
+            statuses = " ".join(f"{status}:{count}" for status, count in row["statuses"].items())
+            text = "".join(f"{cell:>11}" for cell in cells)
+            self.stdout.write(f"{row['input']:42}{text}  {statuses}")
 
     def _compare(self, url: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         cases = options["cases"].split(",")
         if unknown := [case for case in cases if case not in CASES]:
             raise CommandError(
-                _("There is no case %(case)s; there are %(cases)s.")
+                _("Unknown case %(case)s. Choose from: %(cases)s.")
                 % {"case": unknown[0], "cases": ", ".join(CASES)}
             )
         try:
@@ -168,7 +260,9 @@ class Command(BaseCommand):
         except (PeerDidNotStart, OSError) as error:
             raise CommandError(_("llama-server did not start: %s") % error) from error
         except site.SiteDidNotStart as error:
-            raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+            raise CommandError(
+                _("The site did not start. Run `manage.py up` to see the reason.")
+            ) from error
 
     def _show(self, results: list[dict[str, Any]], options: dict[str, Any]) -> None:
         if options["plot"]:
@@ -179,7 +273,7 @@ class Command(BaseCommand):
             for result in results:
                 self._print_case(result)
         if any(result["errors"] for result in results):
-            raise CommandError(_("Some answers failed; the figures above do not count."))
+            raise CommandError(_("Some answers failed; the results above are not valid."))
 
     def _print_case(self, result: dict[str, Any]) -> None:
         names = [name for name in result["figures"][SITE] if name != "errors"]
@@ -195,9 +289,13 @@ class Command(BaseCommand):
         self.stdout.write(f"{'':24}" + "".join(f"{name:>14}" for name in _FIGURES))
         for result in results:
             for part in ("stack", "engine"):
+                if part not in result:
+                    continue
                 label = f"{result['users']} users, {part}"
                 row = "".join(f"{result[part][name]:>14}" for name in _FIGURES)
                 self.stdout.write(f"{label:24}{row}")
+            if "engine" not in result:
+                continue
             self.stdout.write(
                 _(
                     "%(users)s users: the stack adds %(ttft)s ms to TTFT "
@@ -211,20 +309,26 @@ class Command(BaseCommand):
             )
 
 
-async def _measure(url: str, model: str, shape: Shape, runs: int) -> dict[str, Any]:
-    """Stack and engine in turn, ``runs`` times, so that a drift of the machine hits both."""
+async def _measure(url: str, options: dict[str, Any], shape: Shape) -> dict[str, Any]:
+    """Measure stack and engine alternately, ``runs`` times, so that drift affects both."""
+    model, runs = options["model"], options["runs"]
     spec = await resolve(model)
     candidates: dict[str, AbstractAsyncContextManager[Turn]]
     figures: dict[str, list[dict[str, Any]]] = {"stack": [], "engine": []}
     for seed in range(runs):
-        candidates = {"stack": people(url, model, shape), "engine": engine(spec, shape)}
+        candidates = {"stack": people(url, model, shape)}
+        if not options["site_only"]:
+            candidates["engine"] = engine(spec, shape)
         for name, candidate in candidates.items():
             async with candidate as turn:
-                # Connections, page cache and the first load are not what is measured.
+                # Keeps connecting, filling the page cache and loading out of the measurement.
                 await load.run(Shape(1, turns=1, words=5, tokens=4, think=0), turn, seed=-1)
                 record = await load.run(shape, turn, seed)
                 figures[name].append(record.summary())
-    stack, alone = load.median(figures["stack"]), load.median(figures["engine"])
+    stack = load.median(figures["stack"])
+    if not figures["engine"]:
+        return {"users": shape.users, "runs": runs, "stack": stack}
+    alone = load.median(figures["engine"])
     return {
         "users": shape.users,
         "runs": runs,

@@ -1,4 +1,4 @@
-"""`manage.py compare`: one question to several models, here and elsewhere, as a table."""
+"""`manage.py compare`: the same questions to local and remote models, as a table."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from chatsite.bench import site
-from chatsite.bench.ask import Place, Reply, ask, base_of
-from chatsite.bench.compare import new_key
+from chatsite.bench import site, users
+from chatsite.bench.target_client import Reply, Target, ask, base_of
+from chatsite.env import in_url
 from models_admin import catalogue
 
 _QUESTION = "Explain in three sentences why the sky is blue."
@@ -23,41 +24,49 @@ _SHOWN = 60
 
 
 class Command(BaseCommand):
-    help = str(_("Asks several models the same, and shows how fast and how long they answer."))
+    help = str(
+        _("Asks several models the same questions and compares speed and length of the answers.")
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("questions", nargs="*", help=_("what is asked; a sample without it"))
-        parser.add_argument("--file", type=Path, help=_("more questions, one a line"))
+        parser.add_argument(
+            "questions", nargs="*", help=_("questions to ask; a sample question by default")
+        )
+        parser.add_argument("--file", type=Path, help=_("file with more questions, one per line"))
         parser.add_argument(
             "--model",
             action="append",
             default=[],
             metavar="NAME",
-            help=_("a model of this site; all that are offered without it"),
+            help=_("model of this site; all enabled models by default"),
         )
         parser.add_argument(
             "--endpoint",
             default=os.environ.get("OPENAI_BASE_URL", ""),
             metavar="URL",
-            help=_("a server that speaks OpenAI's API (else OPENAI_BASE_URL)"),
+            help=_("server with OpenAI's API (default: OPENAI_BASE_URL)"),
         )
         parser.add_argument(
             "--remote-model",
             action="append",
             default=[],
             metavar="NAME",
-            help=_("a model of that server"),
+            help=_("model of that server"),
         )
         parser.add_argument(
             "--key-variable",
             default="OPENAI_API_KEY",
             metavar="NAME",
-            help=_("the environment variable that holds its key"),
+            help=_("environment variable with its key"),
         )
-        parser.add_argument("--no-local", action="store_true", help=_("only that server"))
-        parser.add_argument("--system", default="", help=_("instructions for all of them"))
-        parser.add_argument("--tokens", type=int, default=256, help=_("longest answer"))
-        parser.add_argument("--json", action="store_true", help=_("one JSON object, no table"))
+        parser.add_argument("--no-local", action="store_true", help=_("ask only that server"))
+        parser.add_argument("--system", default="", help=_("system prompt for all models"))
+        parser.add_argument(
+            "--tokens", type=int, default=256, help=_("maximum answer length in tokens")
+        )
+        parser.add_argument(
+            "--json", action="store_true", help=_("write one JSON object instead of a table")
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         questions = [*options["questions"]]
@@ -71,8 +80,8 @@ class Command(BaseCommand):
         local = [] if options["no_local"] else options["model"] or _offered()
         remote = self._remote(options)
         if not local and not remote:
-            raise CommandError(_("There is no model to ask. See --model and --endpoint."))
-        url = f"http://{settings.ENV.host}:{settings.ENV.port}"
+            raise CommandError(_("There is no model to compare. Use --model or --endpoint."))
+        url = f"http://{in_url(settings.ENV.host)}:{settings.ENV.port}"
         if not local:
             replies = asyncio.run(_ask_all(remote, questions, options))
         else:
@@ -80,7 +89,9 @@ class Command(BaseCommand):
                 with site.running(url):
                     replies = asyncio.run(_with_key(url, local, remote, questions, options))
             except site.SiteDidNotStart as error:
-                raise CommandError(_("The site did not start. `manage.py up` says why.")) from error
+                raise CommandError(
+                    _("The site did not start. Run `manage.py up` to see the reason.")
+                ) from error
         if options["json"]:
             found = [{"question": q, "replies": [r.as_dict() for r in rs]} for q, rs in replies]
             self.stdout.write(json.dumps(found, indent=2, ensure_ascii=False))
@@ -88,15 +99,15 @@ class Command(BaseCommand):
             for question, asked in replies:
                 self._print(question, asked)
         if any(reply.error for _question, asked in replies for reply in asked):
-            raise CommandError(_("Not all of them answered."))
+            raise CommandError(_("Not all models answered."))
 
-    def _remote(self, options: dict[str, Any]) -> list[Place]:
+    def _remote(self, options: dict[str, Any]) -> list[Target]:
         address = options["endpoint"]
         if options["remote_model"] and not address:
             raise CommandError(_("--remote-model needs --endpoint."))
         key = os.environ.get(options["key_variable"], "")
         base = base_of(address) if address else ""
-        return [Place(address, base, key, name) for name in options["remote_model"]]
+        return [Target(address, base, key, name) for name in options["remote_model"]]
 
     def _print(self, question: str, replies: list[Reply]) -> None:
         self.stdout.write(f"\n{question}\n\n")
@@ -131,21 +142,23 @@ def _offered() -> list[str]:
 
 
 async def _with_key(
-    url: str, local: list[str], remote: list[Place], questions: list[str], options: dict[str, Any]
+    url: str, local: list[str], remote: list[Target], questions: list[str], options: dict[str, Any]
 ) -> list[tuple[str, list[Reply]]]:
-    user, key = await new_key()
-    places = [Place(_("here"), f"{url}/v1", key, name) for name in local]
+    user, key = await sync_to_async(users.with_key)()
+    places = [Target(_("this site"), f"{url}/v1", key, name) for name in local]
     try:
         return await _ask_all([*places, *remote], questions, options)
     finally:
-        await user.adelete()
+        await sync_to_async(users.remove)([user])
 
 
 async def _ask_all(
-    places: list[Place], questions: list[str], options: dict[str, Any]
+    places: list[Target], questions: list[str], options: dict[str, Any]
 ) -> list[tuple[str, list[Reply]]]:
-    """One at a time, so that none slows another. Each model is asked for a word first: loading it
-    is not what is compared."""
+    """Ask one model at a time, so that none slows another.
+
+    Each model gets a short request first, which keeps its load time out of the comparison.
+    """
     found: list[tuple[str, list[Reply]]] = [(question, []) for question in questions]
     for place in places:
         await ask(place, "Hi", most=1)

@@ -4,9 +4,9 @@ from django.db import migrations, models
 
 import chatsite.search.models
 
-# The terms are cut already: the tokenizer has only the blanks to find, which `ascii` does without
-# looking at other characters. `detail=none`: which entries have a term, and nothing more.
-# A migration that lets Django make this table anew on SQLite must make the triggers anew too.
+# The terms are already segmented, so the tokenizer only splits at spaces, for which `ascii` is the
+# cheapest. `detail=none` stores only which entries have a term, without positions.
+# A migration in which Django recreates this table on SQLite must recreate the triggers too.
 _SQLITE = (
     """
     CREATE VIRTUAL TABLE search_terms USING fts5(
@@ -30,8 +30,8 @@ _SQLITE_BACK = (
     "DROP TRIGGER search_entry_put",
     "DROP TABLE search_terms",
 )
-# The terms are kept apart from the rows, which a search walks in great number without them.
-# `fastupdate=off`: no list of what is not yet sorted in, which each search would have to read.
+# The terms are stored out of line (TOAST), since a search scans many rows without reading them.
+# `fastupdate=off`: no pending list, which each search would have to scan.
 _POSTGRESQL = (
     "ALTER TABLE search_entry SET (toast_tuple_target = 128)",
     "ALTER TABLE search_entry ALTER COLUMN terms SET STORAGE EXTERNAL",

@@ -1,4 +1,4 @@
-"""Messages and titles from before there was an index."""
+"""Index the messages and titles that predate the index."""
 
 from django.db import migrations
 

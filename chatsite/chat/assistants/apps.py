@@ -1,8 +1,0 @@
-from django.apps import AppConfig
-from django.utils.translation import gettext_lazy as _
-
-
-class AssistantsConfig(AppConfig):
-    name = "chatsite.chat.assistants"
-    label = "assistants"
-    verbose_name = _("Assistants")

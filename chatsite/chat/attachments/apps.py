@@ -1,8 +1,0 @@
-from django.apps import AppConfig
-from django.utils.translation import gettext_lazy as _
-
-
-class AttachmentsConfig(AppConfig):
-    name = "chatsite.chat.attachments"
-    label = "attachments"
-    verbose_name = _("Attachments")

@@ -1,0 +1,1 @@
+"""Remote engines in an inference host: leases, health, routing and the requests that they run."""

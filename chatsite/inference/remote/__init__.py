@@ -1,0 +1,1 @@
+"""Clients of remote inference engines: vLLM, llama-server, Ollama, OpenAI-compatible servers."""
