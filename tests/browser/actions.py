@@ -1,10 +1,11 @@
-"""What people do on the chat page."""
+"""User actions on the chat page."""
 
 from __future__ import annotations
 
 import json
+import re
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.support.stack import Stack
 
@@ -16,7 +17,7 @@ def box(page: Page) -> Locator:
 
 
 def ask(page: Page, text: str) -> Locator:
-    """Sends a message; the last answer once it has text."""
+    """Send a message; return the last answer once it has text."""
     box(page).fill(text)
     box(page).press("Enter")
     answer = page.get_by_role("article").last
@@ -28,9 +29,31 @@ def done(page: Page) -> None:
     expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
+def give(page: Page, *files: tuple[str, bytes]) -> None:
+    """Choose files with the button; `attached` waits until they can be sent."""
+    payloads: list[FilePayload] = [
+        {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+        for name, data in files
+    ]
+    page.set_input_files("#file-picker", payloads)
+
+
+def chip(page: Page, name: str) -> Locator:
+    return page.locator("#composer .files li").filter(has_text=name)
+
+
+def attached(page: Page, *names: str) -> None:
+    """Wait until files are uploaded and read: before that Enter sends nothing."""
+    for name in names:
+        expect(chip(page, name)).to_be_visible()
+        expect(chip(page, name)).not_to_have_class(re.compile(r"\b(busy|refused)\b"))
+
+
 def conversation(stack: Stack, person: str, answers: list[str], *, cut: str = "") -> str:
-    """Saves a conversation with these answers, as if a reasoning model had given them; the last
-    one may have been ``cut`` for a reason. Returns its id."""
+    """Save a conversation with these answers, as by a reasoning model; return its ID.
+
+    The last answer may have been ``cut`` for a reason.
+    """
     code = (
         "import json, sys\n"
         "from tests.support.conversations import write\n"

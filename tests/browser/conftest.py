@@ -1,22 +1,26 @@
-"""Real Chromium on the running product."""
+"""Real Chromium against the running product."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.support.stack import PASSWORD, Stack
 
+# How long to wait for a state of the page: it only limits a hang. A busy machine is slow.
+expect.set_options(timeout=30_000)
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """The installed Chromium; Playwright's own download is not used.
+    """Yield the installed Chromium; Playwright's own download is not used.
 
-    Not for the whole session: while it lives, Playwright's event loop counts as running in this
+    Its scope is not the session: while it lives, Playwright's event loop counts as running in this
     thread, and no asyncio test can run.
     """
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -32,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def person(stack: Stack) -> str:
-    """Somebody who can sign in to the stack."""
+    """Create a user who can sign in to the stack."""
     stack.create_user("ann")
     return "ann"
 
@@ -54,9 +58,18 @@ def sign_in(page: Page, name: str) -> None:
     page.wait_for_url("**/")
 
 
+@pytest.fixture(scope="module")
+def session() -> list[Any]:
+    """Return the cookies of a session of ``person``, shared by the contexts of the tests."""
+    return []
+
+
 @pytest.fixture
-def page(context: BrowserContext, person: str) -> Iterator[Page]:
-    """A signed-in person's chat page. What the browser complains of fails the test."""
+def page(context: BrowserContext, person: str, session: list[Any]) -> Iterator[Page]:
+    """Yield the chat page of a signed-in user.
+
+    Uncaught errors and violations of the content security policy fail the test.
+    """
     complaints: list[str] = []
     page = context.new_page()
     page.on("pageerror", lambda error: complaints.append(f"page error: {error}"))
@@ -68,6 +81,10 @@ def page(context: BrowserContext, person: str) -> Iterator[Page]:
             else None
         ),
     )
-    sign_in(page, person)
+    context.add_cookies(session)
+    page.goto("/")
+    if "/accounts/login/" in page.url:  # the first test, or one after a test that ended the session
+        sign_in(page, person)
+        session[:] = context.cookies()
     yield page
     assert complaints == []

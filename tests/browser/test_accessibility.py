@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.actions import SLOW, conversation
+from tests.browser.axe import violations_in_both_themes as violations
 from tests.browser.conftest import sign_in
-from tests.support.stack import ROOT, Stack
-
-AXE = ROOT / "static" / "node_modules" / "axe-core" / "axe.min.js"
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +18,8 @@ def stack(scripted_stack: Stack) -> Stack:
     return scripted_stack
 
 
-def violations(page: Page) -> list[str]:
-    # Evaluated by the debugger, which the page's policy does not concern.
-    page.evaluate(AXE.read_text())
-    found: list[dict[str, Any]] = page.evaluate("axe.run().then(result => result.violations)")
-    return [f"{item['id']}: {json.dumps([n['target'] for n in item['nodes']])}" for item in found]
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, stack: Stack, person: str, theme: Any) -> None:
-    context = browser.new_context(
-        base_url=stack.url, color_scheme=theme, reduced_motion="reduce", locale="en-US"
-    )
+def test_axe_finds_nothing(browser: Browser, stack: Stack, person: str) -> None:
+    context = browser.new_context(base_url=stack.url, reduced_motion="reduce", locale="en-US")
     page = context.new_page()
     for address in ("/accounts/login/", "/setup/wrong/", "/nowhere/"):
         page.goto(address)
@@ -108,18 +96,12 @@ print("LONG")  # yes
 
 
 @pytest.mark.parametrize("language", ["en-US", "zh-CN"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_in_what_answers_hold(
-    browser: Browser, stack: Stack, person: str, theme: Any, language: str
+def test_axe_finds_nothing_in_answers(
+    browser: Browser, stack: Stack, person: str, language: str
 ) -> None:
-    """Every part of an answer, each way in which it may end, and what is above the page."""
+    """Every part of an answer, each way it can end, and what is above the page."""
     id = conversation(stack, person, [RICH, "One.", "Half of"], cut="length")
-    context = browser.new_context(
-        base_url=stack.url,
-        color_scheme=theme,
-        reduced_motion="reduce",
-        locale=language,
-    )
+    context = browser.new_context(base_url=stack.url, reduced_motion="reduce", locale=language)
     context.add_cookies(cookies(stack, person))
     page = context.new_page()
     page.goto(f"/c/{id}/")
@@ -153,7 +135,7 @@ def test_axe_finds_nothing_in_what_answers_hold(
     context.close()
 
 
-def test_what_is_printed_is_the_text(page: Page, stack: Stack, person: str) -> None:
+def test_the_text_is_printed(page: Page, stack: Stack, person: str) -> None:
     page.goto(f"/c/{conversation(stack, person, [RICH])}/")
     expect(page.locator("math")).to_have_count(1)
     page.emulate_media(media="print")
@@ -174,7 +156,7 @@ def test_a_long_conversation_is_printed_whole(page: Page, stack: Stack, person: 
     expect(articles).to_have_count(60)
 
 
-def test_motion_is_reduced_for_who_asks(browser: Browser, stack: Stack, person: str) -> None:
+def test_motion_is_reduced_on_request(browser: Browser, stack: Stack, person: str) -> None:
     context = browser.new_context(
         base_url=stack.url,
         reduced_motion="reduce",

@@ -16,7 +16,7 @@ from tests.browser.conftest import sign_in
 from tests.support.stack import Stack
 
 HOSTILE: list[str] = json.loads((Path(__file__).parent / "hostile.json").read_text())
-# What no answer may contain, whatever its text.
+# No answer may contain these, whatever its text.
 FORBIDDEN = (
     "script, iframe, object, embed, img, style, link, meta, base, form, video, audio, "
     "maction, mglyph, animate, [style], [id], [name], [src], [srcdoc], [action]"
@@ -84,7 +84,7 @@ def test_sixty_hostile_texts_do_nothing(
     assert_harmless(answers)
 
 
-def test_nor_while_they_are_streamed(watched: Page) -> None:
+def test_sixty_hostile_texts_do_nothing_while_streaming(watched: Page) -> None:
     text = "\n\n".join(snippet for snippet in HOSTILE if "```" not in snippet)
     watched.get_by_role("textbox", name="Message").fill(f"@say {text}\n\nThe end.")
     watched.keyboard.press("Enter")
@@ -140,7 +140,7 @@ def test_formulas_notes_tasks_and_other_directions(page: Page, stack: Stack, per
     expect(answer.get_by_role("button", name="Footnote 1", exact=True)).to_be_focused()
 
 
-def test_what_is_wide_scrolls_by_itself(page: Page, stack: Stack, person: str) -> None:
+def test_wide_content_scrolls_by_itself(page: Page, stack: Stack, person: str) -> None:
     row = "|".join(f" column{number} " for number in range(30))
     rule = "|".join("---" for _ in range(30))
     wide = (
@@ -182,7 +182,7 @@ def test_long_code_stays_in_place_while_it_grows(page: Page) -> None:
     answer = ask(page, f"@delay-ms 2 @say ```python\n{code}```\n\nEnd.")
     first = answer.locator(".part").first.element_handle()
     done(page)
-    assert first.evaluate("node => node.isConnected"), "the block was made anew"
+    assert first.evaluate("node => node.isConnected"), "the block was created again"
     assert first.evaluate("node => node.parentElement.children.length") > 1
     assert answer.locator("code").text_content() == code
     expect(answer.locator(".hljs-title")).to_have_count(100)
@@ -204,11 +204,11 @@ def test_reasoning_and_calls_fold_away(page: Page) -> None:
     expect(answer).to_contain_text("step9")
     first = fold.get_by_text("step1", exact=True).element_handle()
     done(page)
-    assert first.evaluate("node => node.isConnected"), "finished text was made anew"
-    expect(fold.locator("summary")).to_have_text(re.compile(r"Thought for [1-9]s"))
+    assert first.evaluate("node => node.isConnected"), "finished text was created again"
+    expect(fold.locator("summary")).to_have_text(re.compile(r"Thought for [1-9]\d*s"))
     label = fold.locator("summary").inner_text()
     expect(answer.locator(".answer-body")).to_have_text("It is 42.")
-    expect(answer.locator("details.call summary")).to_have_text("Call of the tool look_up")
+    expect(answer.locator("details.call summary")).to_have_text("Tool call: look_up")
     expect(answer).not_to_contain_text("tool_call")
     page.get_by_role("button", name="Copy", exact=True).last.click()
     assert page.evaluate("navigator.clipboard.readText()") == "It is **42**."
@@ -238,10 +238,10 @@ def test_stop_regenerate_and_branches(page: Page) -> None:
     expect(answer).to_have_text(text)
 
 
-def test_stop_answers_at_once_and_continue_goes_on(page: Page) -> None:
-    answer = ask(page, "@tokens 60 @delay-ms 30")
+def test_stop_responds_immediately_and_continue_resumes(page: Page) -> None:
+    answer = ask(page, "@tokens 60 @delay-ms 100")
     expect(answer).to_contain_text("w5 ")
-    # The page answers within the click, whatever the server is at.
+    # The page responds within the click, whatever the server is doing.
     label = page.evaluate(
         "() => { const send = document.getElementById('send');"
         " send.click(); return send.ariaLabel; }"
@@ -263,7 +263,7 @@ def test_stop_answers_at_once_and_continue_goes_on(page: Page) -> None:
     expect(answer).to_contain_text("w60")
 
 
-def test_what_is_sent_right_after_a_stop_is_taken(page: Page) -> None:
+def test_a_message_sent_right_after_a_stop_is_accepted(page: Page) -> None:
     answer = ask(page, SLOW)
     expect(answer).to_contain_text("w5 ")
     page.evaluate("document.getElementById('send').click()")
@@ -286,7 +286,8 @@ def test_a_selection_is_quoted(page: Page) -> None:
     expect(quote).to_be_hidden()
 
 
-# Goes to the first drawn message again and again; how far each moved when others came above it.
+# Scrolls to the first rendered message repeatedly; returns how far each moved when others were
+# inserted above it.
 SCROLL_UP = """async (scroll, rounds) => {
   const frame = () => new Promise(requestAnimationFrame);
   const moved = [];
@@ -303,7 +304,7 @@ SCROLL_UP = """async (scroll, rounds) => {
 }"""
 
 
-def test_a_long_conversation_is_drawn_as_far_as_one_scrolls(
+def test_a_long_conversation_is_rendered_as_far_as_it_is_scrolled(
     page: Page, stack: Stack, person: str
 ) -> None:
     answers = [f"Answer {number}.\n\n" + "Some words. " * 60 for number in range(500)]
@@ -314,7 +315,7 @@ def test_a_long_conversation_is_drawn_as_far_as_one_scrolls(
     assert articles.count() < 40
     scroll = page.locator("#scroll")
     moved: list[float] = scroll.evaluate(SCROLL_UP, 12)
-    # The browser rounds places to whole pixels, at each of several steps.
+    # The browser rounds positions to whole pixels, in each of several steps.
     assert max(map(abs, moved)) < 6, moved
     assert articles.count() > 45
     page.get_by_role("button", name="Jump to latest").click()

@@ -1,4 +1,4 @@
-"""What goes to the model besides the message: how full its context is, and what it leaves out."""
+"""What goes to the model besides the message: how full its context is, and what is left out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
-from tests.browser.actions import ask, box, done
-from tests.browser.test_accessibility import violations
+from tests.browser.actions import ask, attached, box, chip, done, give
+from tests.browser.axe import violations_in_both_themes as violations
 from tests.support.documents import pdf
 from tests.support.stack import PASSWORD, Stack
 
@@ -18,27 +18,32 @@ def stack(scripted_stack: Stack) -> Stack:
     return scripted_stack
 
 
+def words(word: str, count: int) -> str:
+    """Return that many different words: a repetitive answer would be ended."""
+    return " ".join(f"{word}{number}" for number in range(count))
+
+
 def test_the_gauge_counts_before_anything_is_sent(page: Page) -> None:
     gauge = page.get_by_role("button", name="Context:")
     expect(gauge).to_have_accessible_name(re.compile(r"^Context: \d+%, \d+ of 4,096 tokens$"))
     box(page).fill("word" + " word" * 1999)
     expect(gauge).to_have_accessible_name(re.compile(r"^Context: \d+%, 2,0\d\d of 4,096 tokens$"))
     gauge.click()
-    panel = page.get_by_role("dialog", name="The model's context")
+    panel = page.get_by_role("dialog", name="Context used")
     expect(panel.locator("div", has_text="This message").last).to_contain_text("2,000")
-    expect(panel).to_contain_text("Room for the answer")
+    expect(panel).to_contain_text("Left for the answer")
     page.keyboard.press("Escape")
     expect(gauge).to_be_focused()
     box(page).fill("")
     expect(gauge).to_have_accessible_name(re.compile(r"^Context: \d+%, \d\d of"))
 
 
-def test_what_does_not_fit_is_a_choice_and_what_is_left_out_is_marked(page: Page) -> None:
-    ask(page, "@say fine " + "first " * 1200)
+def test_overflow_is_a_choice_and_omitted_turns_are_marked(page: Page) -> None:
+    ask(page, "@say fine " + words("first", 1200))
     done(page)
-    second = "second " * 1800
+    second = words("second", 1800)
     box(page).fill(second)
-    choice = page.get_by_role("status").filter(has_text="more than the 4,096")
+    choice = page.get_by_role("status").filter(has_text="context of 4,096 tokens")
     expect(choice).to_be_visible()
     box(page).press("Enter")
     expect(box(page)).to_have_value(second)
@@ -47,7 +52,7 @@ def test_what_does_not_fit_is_a_choice_and_what_is_left_out_is_marked(page: Page
     leave_out.click()
     expect(choice).to_be_hidden()
     box(page).press("Enter")
-    mark = page.get_by_text("The model no longer sees what is above.")
+    mark = page.get_by_text("Messages above this line are no longer sent to the model.")
     expect(mark).to_be_visible()
     expect(page.locator(".turn", has=mark)).to_contain_text("second")
     page.reload()
@@ -57,9 +62,9 @@ def test_what_does_not_fit_is_a_choice_and_what_is_left_out_is_marked(page: Page
 
 
 def test_a_draft_may_go_to_a_new_chat_instead(page: Page) -> None:
-    ask(page, "@say fine " + "first " * 1200)
+    ask(page, "@say fine " + words("first", 1200))
     done(page)
-    draft = "second " * 1800
+    draft = words("second", 1800)
     box(page).fill(draft)
     page.get_by_role("button", name="Start a new chat").click()
     expect(page).to_have_url(re.compile("/$"))
@@ -67,25 +72,21 @@ def test_a_draft_may_go_to_a_new_chat_instead(page: Page) -> None:
     expect(page.get_by_role("button", name="Start a new chat")).to_be_hidden()
 
 
-def give(page: Page, name: str, data: bytes) -> None:
-    file = FilePayload(name=name, mimeType="application/octet-stream", buffer=data)
-    page.locator("#file-picker").set_input_files([file])
-
-
 def test_documents_go_with_a_message(page: Page) -> None:
     chips = page.get_by_role("list", name="Attachments")
-    give(page, "facts.pdf", pdf("Cats sleep a lot."))
-    give(page, "big.txt", b"word " * 120_000)
+    give(page, ("facts.pdf", pdf("Cats sleep a lot.")))
+    give(page, ("big.txt", b"word " * 1_200_000))
     first = chips.get_by_role("listitem").first
     expect(first).to_contain_text(re.compile(r"facts\.pdf.* · \d+ tokens"))
-    # More pieces than one, and more text than may be.
-    expect(page.get_by_role("alert")).to_contain_text("big.txt: There are more than 200000")
-    expect(chips.get_by_role("listitem")).to_have_count(1)
-    give(page, "notes.md", b"# Notes")
+    # More than one part, and more text than allowed.
+    expect(page.get_by_role("alert")).to_contain_text("This file is too long: more than 5,000,000")
+    expect(chips.get_by_role("listitem")).to_have_count(2)
+    page.get_by_role("button", name="Remove big.txt").click()
+    give(page, ("notes.md", b"# Notes"))
     expect(chips.get_by_role("listitem")).to_have_count(2)
     gauge = page.get_by_role("button", name="Context:")
     gauge.click()
-    expect(page.get_by_role("dialog", name="context")).to_contain_text("Attachments")
+    expect(page.get_by_role("dialog", name="Context used")).to_contain_text("Attachments")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Remove notes.md").click()
     expect(box(page)).to_be_focused()
@@ -108,11 +109,10 @@ def test_documents_go_with_a_message(page: Page) -> None:
     expect(document).to_be_hidden()
 
 
-def test_an_edit_keeps_what_was_begun_and_may_change_the_files(page: Page) -> None:
+def test_an_edit_keeps_the_draft_and_may_change_the_files(page: Page) -> None:
     for name in ("first.txt", "second.txt"):
-        give(page, name, b"Some text")
-        chip = page.get_by_role("list", name="Attachments").get_by_role("listitem")
-        expect(chip.filter(has_text=name)).to_contain_text("tokens")
+        give(page, (name, b"Some text"))
+        attached(page, name)
     ask(page, "@say one")
     done(page)
     page.get_by_role("button", name="Edit").click()
@@ -133,7 +133,7 @@ def test_an_edit_keeps_what_was_begun_and_may_change_the_files(page: Page) -> No
     expect(sent).to_have_text([re.compile("second"), re.compile("third")])
     page.get_by_role("button", name="Previous version").click()
     expect(sent).to_have_text([re.compile("first"), re.compile("second")])
-    # Who gives up finds the message as it was, and the focus where it began.
+    # Cancelling restores the message, and the focus where it was.
     page.get_by_role("button", name="Edit").click()
     editor.get_by_role("button", name="Remove first.txt").click()
     page.keyboard.press("Escape")
@@ -155,17 +155,19 @@ def test_files_can_be_dropped_and_pasted(page: Page) -> None:
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
     expect(area).to_be_hidden()
     chips = page.get_by_role("list", name="Attachments")
-    expect(chips.get_by_role("listitem")).to_contain_text("tokens")
+    attached(page, "dropped.txt")
     box(page).evaluate(
         "box => { const data = new DataTransfer();"
         " data.items.add(new File(['More'], 'pasted.txt'));"
         " box.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true})); }"
     )
     expect(chips.get_by_role("listitem")).to_have_count(2)
-    expect(chips).to_contain_text("pasted.txt")
-    give(page, "photo.png", b"\x89PNG\x00")
-    expect(page.get_by_role("alert")).to_contain_text("photo.png: This kind of file")
+    attached(page, "pasted.txt")
+    give(page, ("photo.png", b"\x89PNG\x00"))
+    expect(page.get_by_role("alert")).to_contain_text("This file type")
+    expect(chip(page, "photo.png")).to_have_class(re.compile("refused"))
     box(page).press("Enter")
+    page.get_by_role("button", name="Send without it").click()
     expect(page.get_by_role("article")).to_be_visible()
     expect(page.locator(".turn.user").get_by_role("listitem")).to_have_count(2)
 
@@ -182,8 +184,8 @@ def test_an_assistant_is_made_chosen_and_kept(page: Page, person: str) -> None:
     expect(page.get_by_text("This must be from 0 to 5.")).to_be_visible()
     page.get_by_label("Temperature").fill("1")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("status")).to_contain_text("Pirate is saved.")
-    page.get_by_role("link", name="Back to the chat").click()
+    expect(page.get_by_role("status")).to_contain_text("Pirate was saved.")
+    page.get_by_role("link", name="Back to chat").click()
     choice = page.get_by_role("combobox", name="Model")
     choice.select_option("smollm2:135m")
     heading = page.get_by_role("heading", level=1)
@@ -192,7 +194,7 @@ def test_an_assistant_is_made_chosen_and_kept(page: Page, person: str) -> None:
     expect(heading).to_have_text("P Pirate")
     gauge = page.get_by_role("button", name="Context:")
     gauge.click()
-    instructions = page.get_by_role("dialog", name="context").get_by_text("Instructions")
+    instructions = page.get_by_role("dialog", name="Context used").get_by_text("Instructions")
     expect(instructions.locator("..")).to_contain_text(re.compile(r"[4-9]\d"))
     page.keyboard.press("Escape")
     page.get_by_role("button", name="@say Ahoy!").click()
@@ -206,9 +208,9 @@ def test_an_assistant_is_made_chosen_and_kept(page: Page, person: str) -> None:
     expect(choice.locator("option:checked")).to_have_text("P Pirate")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def others(stack: Stack) -> None:
-    """Two more models that can be chosen."""
+    """Create two more models to choose from."""
     for name in ("second:1b", "third:1b"):
         stack.manage("models", "cp", "smollm2:135m", name)
 
@@ -228,14 +230,14 @@ def test_one_question_to_several_models(page: Page, others: None) -> None:
     side_by_side = page.get_by_role("dialog", name="Answers side by side")
     columns = side_by_side.locator(".column")
     expect(columns).to_have_count(3)
-    for name in ("smollm2:135m", "second:1b", "third:1b"):
+    for name in ("SmolLM2 135M", "second:1b", "third:1b"):
         column = side_by_side.get_by_role("region", name=name)
         expect(column.get_by_role("article")).to_contain_text("w1 w2")
         expect(column).to_contain_text("30 tokens")
-        expect(column).to_contain_text("First word")
+        expect(column).to_contain_text("Time to first token")
         expect(column).to_contain_text("Tokens/s")
     second = side_by_side.get_by_role("region", name="second:1b")
-    second.get_by_role("button", name="Go on with this answer").click()
+    second.get_by_role("button", name="Continue with this answer").click()
     expect(side_by_side).to_be_hidden()
     expect(box(page)).to_be_focused()
     expect(page.locator(".figures")).to_contain_text("second:1b")
@@ -266,15 +268,13 @@ def test_a_comparison_can_be_stopped(page: Page, others: None) -> None:
     expect(page.get_by_role("button", name="Stop all")).to_be_hidden()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en-US", "zh-CN"])
 def test_axe_finds_nothing(
-    browser: Browser, stack: Stack, person: str, others: None, theme: str, language: str
+    browser: Browser, stack: Stack, person: str, others: None, language: str
 ) -> None:
-    """And on a phone nothing is wider than the screen."""
+    """On a phone nothing is wider than the screen, either."""
     context = browser.new_context(
         base_url=stack.url,
-        color_scheme=theme,  # type: ignore[arg-type]
         reduced_motion="reduce",
         locale=language,
         viewport={"width": 390, "height": 844},
@@ -292,11 +292,13 @@ def test_axe_finds_nothing(
 
     message = page.locator("#message")
     expect(page.locator("#gauge")).to_be_visible()
-    give(page, "a rather long name of a file that does not fit.md", b"# Words")
-    give(page, "photo.png", b"\x89PNG\x00")
-    expect(page.locator("#send-problem")).to_be_visible()
-    expect(page.locator("#files li")).to_have_count(1)
+    give(page, ("a rather long name of a file that does not fit.md", b"# Words"))
+    give(page, ("photo.png", b"\x89PNG\x00"))
+    expect(page.locator("#files li.refused")).to_be_visible()
+    expect(page.locator("#files li")).to_have_count(2)
+    attached(page, "a rather long name")
     check("attachments")
+    page.locator("#files .refused button").click()
     message.fill("word " * 5000)
     expect(page.locator("#context-problem")).to_be_visible()
     page.locator("#gauge").click()
@@ -322,15 +324,17 @@ def test_axe_finds_nothing(
 
 
 def test_an_answer_that_could_not_be_written_is_written_without_the_oldest(page: Page) -> None:
-    ask(page, "@say fine " + "first " * 1200)
+    ask(page, "@say fine " + words("first", 1200))
     done(page)
     expect(ask(page, "short")).to_have_text("short")
     done(page)
     # An edit is not counted before it is sent.
     page.get_by_role("button", name="Edit").last.click()
-    page.get_by_role("textbox", name="Edited text").fill("@say late " + "second " * 1800)
+    page.get_by_role("textbox", name="Edited text").fill("@say late " + words("second", 1800))
     page.get_by_role("button", name="Ask again").click()
     expect(page.locator("#thread")).to_contain_text("more than the 4096")
     page.get_by_role("button", name="Leave out the oldest messages").click()
     expect(page.get_by_role("article").last).to_contain_text("late second")
-    expect(page.get_by_text("The model no longer sees what is above.")).to_be_visible()
+    expect(
+        page.get_by_text("Messages above this line are no longer sent to the model.")
+    ).to_be_visible()

@@ -1,4 +1,4 @@
-"""A stranger's first five minutes: set-up link, first administrator, a streamed answer."""
+"""The first five minutes of a new site: set-up link, first administrator, a streamed answer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def test_from_the_set_up_link_to_a_streamed_answer(stack: Stack, browser: Browse
     page.goto(link)
     page.get_by_label("Username").fill("root")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_label(re.compile("again|confirm", re.I)).fill(PASSWORD)
+    page.get_by_label(re.compile("repeat", re.I)).fill(PASSWORD)
     page.get_by_role("button", name=re.compile("create", re.I)).click()
     expect(page.get_by_role("textbox", name="Message")).to_be_visible()
 
-    # Signing out and in again, as on the second day.
+    # Sign out and in again, as on the second day.
     context.clear_cookies()
     page.goto("/")
     page.get_by_label("Username").fill("root")
@@ -36,23 +36,22 @@ def test_from_the_set_up_link_to_a_streamed_answer(stack: Stack, browser: Browse
     message.fill("What is the capital of France?")
     message.press("Enter")
     answer = page.get_by_role("article")
-    # Which words it draws is the model's luck; that it knows Paris is tested greedily beside the
-    # engine.
+    # The sampled words are random; that the model knows Paris is tested greedily at the engine.
     expect(answer).to_contain_text(re.compile(r"\w{3,}"), timeout=LOAD_MS)
     expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=LOAD_MS)
     expect(page).to_have_url(re.compile(r"/c/[0-9a-f-]{36}/$"))
     expect(page.get_by_role("link", name="What is the capital of France?")).to_be_visible()
 
-    # What the page shows is what SQL holds.
+    # The page shows the text that is in SQL.
     shown = answer.inner_text()
     saved = str(stack.query("SELECT content FROM chat_message WHERE role = 'assistant'")[0][0])
     assert letters(saved) in letters(shown)
 
-    # The link worked once.
+    # The link works once.
     assert page.goto(link).status == 404  # type: ignore[union-attr]
     context.close()
 
 
 def letters(text: str) -> str:
-    """What Markdown can't change."""
+    """Return only the letters, which Markdown does not change."""
     return re.sub(r"[\W\d_]+", "", text)

@@ -1,4 +1,4 @@
-"""The chat page in real Chromium, with the scripted engine: what a person can do on it."""
+"""The chat page in real Chromium, with the scripted engine: what a user can do on it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_rename_and_delete(page: Page) -> None:
     expect(page).to_have_url(re.compile("/$"))
 
 
-def test_another_tab_sees_the_answer_as_it_is_written(page: Page) -> None:
+def test_another_tab_sees_the_answer_stream(page: Page) -> None:
     ask(page, "hello there")
     done(page)
     other = page.context.new_page()
@@ -123,7 +123,7 @@ def test_a_draft_is_kept_per_conversation(page: Page) -> None:
 
 def test_a_refused_message_returns_to_the_box(page: Page) -> None:
     box(page).fill("precious words")
-    # Last of all: the page takes the list anew now and then.
+    # Last, because the page refreshes the list now and then.
     page.locator("#model").evaluate(
         "select => { select.add(new Option('gone')); select.value = 'gone'; }"
     )
@@ -132,7 +132,7 @@ def test_a_refused_message_returns_to_the_box(page: Page) -> None:
     expect(box(page)).to_have_value("precious words")
 
 
-def test_too_long_is_told_before_sending(page: Page) -> None:
+def test_a_message_too_long_is_reported_before_sending(page: Page) -> None:
     box(page).fill("x" * 100_001)
     expect(page.locator("#counter")).to_contain_text("Too long: 100,001 of 100,000")
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
@@ -140,7 +140,7 @@ def test_too_long_is_told_before_sending(page: Page) -> None:
     expect(page.locator("#counter")).to_have_text("95,000 / 100,000")
 
 
-def test_a_conversation_that_is_not_there(page: Page) -> None:
+def test_a_missing_conversation(page: Page) -> None:
     response = page.goto("/c/00000000-0000-4000-8000-000000000000/")
     assert response
     assert response.status == 404
@@ -161,7 +161,7 @@ def test_signed_out_keeps_the_text(page: Page, stack: Stack, person: str) -> Non
 
 
 def test_the_text_is_followed_until_the_reader_scrolls(page: Page) -> None:
-    ask(page, "@delay-ms 10 @say " + "Another line of text.\n\n" * 200)
+    ask(page, "@delay-ms 10 @say " + "Another line of text.\n\n" * 600)
     scroller = page.locator("#scroll")
     jump = page.get_by_role("button", name="Jump to latest")
     distance = "e => e.scrollHeight - e.scrollTop - e.clientHeight"
@@ -224,7 +224,7 @@ def test_the_list_folds_and_on_a_phone_it_is_a_drawer(page: Page) -> None:
 
 
 def test_a_plain_address_can_copy_too(browser: Browser, stack: Stack, person: str) -> None:
-    """On http the clipboard interface and `crypto.randomUUID` do not exist."""
+    """On http the clipboard API and `crypto.randomUUID` do not exist."""
     context = browser.new_context(base_url=stack.url)
     context.add_init_script(
         "Object.defineProperty(navigator, 'clipboard', {value: undefined});"
@@ -241,7 +241,7 @@ def test_a_plain_address_can_copy_too(browser: Browser, stack: Stack, person: st
     context.close()
 
 
-def test_the_palette_does_by_name_what_one_looks_for(page: Page) -> None:
+def test_the_palette_finds_commands_by_name(page: Page) -> None:
     ask(page, "about quinces")
     done(page)
     page.keyboard.press("Control+Shift+o")
@@ -317,9 +317,9 @@ def test_the_page_can_be_installed(page: Page) -> None:
     assert manifest["errors"] == []
     icons = json.loads(manifest["data"])["icons"]
     for icon in icons:
-        response = page.request.get(f"/static/icons/{icon['src']}")
+        response = page.request.get(icon["src"])
         assert response.ok
         assert response.headers["content-type"] == icon["type"]
-    # A window without traces can't install anything; nothing else stands against it.
+    # A private window can't install anything; that must be the only obstacle.
     errors = client.send("Page.getInstallabilityErrors")["installabilityErrors"]
     assert {error["errorId"] for error in errors} <= {"in-incognito"}

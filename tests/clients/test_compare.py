@@ -1,4 +1,4 @@
-"""`manage.py compare`: the same question to models here and to any server of OpenAI's kind."""
+"""`manage.py compare`: the same question to local models and to any OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import pytest
 
-from chatsite.bench.ask import base_of
+from chatsite.bench.target_client import base_of
 from tests.support.stack import MODEL, Stack
 
 
 class Peer(BaseHTTPRequestHandler):
-    """Two pieces of text without a count of tokens, for who has the key."""
+    """A server that requires the key and streams two pieces of text without a token count."""
 
     asked: ClassVar[list[dict[str, object]]] = []
 
@@ -67,12 +67,12 @@ def test_models_here_and_elsewhere_in_one_table(api_stack: Stack, peer: str) -> 
         "compare", "hello", *remote, "--model", MODEL, PEER_KEY="secret"
     ).stdout
     assert "first text" in table
-    assert f"{MODEL} (here)" in table
+    assert f"{MODEL} (this site)" in table
     assert "~2" in table
     assert api_stack.query("SELECT count(*) FROM accounts_user") == people
 
 
-def test_who_does_not_answer_is_in_the_table(api_stack: Stack, peer: str) -> None:
+def test_a_server_that_does_not_answer_is_in_the_table(api_stack: Stack, peer: str) -> None:
     for options, reason in (
         (("--endpoint", peer, "--remote-model", "big"), "401: wrong key"),
         (("--endpoint", "http://127.0.0.1:9", "--remote-model", "big"), "connect"),
@@ -82,7 +82,7 @@ def test_who_does_not_answer_is_in_the_table(api_stack: Stack, peer: str) -> Non
         result = api_stack.manage("compare", "x", *options, *local, check=False)
         assert result.returncode == 1
         assert reason in result.stdout
-        assert "Not all of them answered." in result.stderr
+        assert "Not all models answered." in result.stderr
         assert "Traceback" not in result.stderr
 
 

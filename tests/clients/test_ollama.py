@@ -1,4 +1,4 @@
-"""Ollama's API, used through Ollama's own client."""
+"""Ollama's API, used through Ollama's client."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import httpx
 import ollama
 import pytest
 
+from chatsite.engine.prompting.template import CHATML
 from tests.support.gguf import split_gguf
 from tests.support.stack import MODEL, Stack, wait_until
 
@@ -19,7 +20,8 @@ from tests.support.stack import MODEL, Stack, wait_until
 @pytest.fixture(scope="module")
 def key(scripted_stack: Stack) -> str:
     scripted_stack.create_user("root", admin=True)
-    return scripted_stack.manage("apikey", "create", "root").stdout.strip()
+    scopes = "chat,embed,models,manage"
+    return scripted_stack.manage("apikey", "create", "root", "--scopes", scopes).stdout.strip()
 
 
 @pytest.fixture
@@ -86,13 +88,13 @@ def test_load_and_unload(client: ollama.Client) -> None:
 
 def test_how_long_a_model_stays(client: ollama.Client, scripted_stack: Stack) -> None:
     def left() -> float:
-        """Zero until the host has told of the model."""
+        """Return the seconds left; zero until the host has reported the model."""
         ends = [model.expires_at for model in client.ps().models if model.expires_at]
         return max(((end - datetime.now(UTC)).total_seconds() for end in ends), default=0)
 
     client.chat(MODEL, say("x"), keep_alive="10m")
     wait_until(lambda: 0 < left() <= 600, "the status of the host")
-    # Whoever may not change models can't make one leave sooner than its own setting says.
+    # A user who may not change models can't make one unload earlier than its own setting says.
     scripted_stack.create_user("guest")
     key = scripted_stack.manage("apikey", "create", "guest").stdout.strip()
     headers = {"Authorization": f"Bearer {key}"}
@@ -103,7 +105,7 @@ def test_how_long_a_model_stays(client: ollama.Client, scripted_stack: Stack) ->
     wait_until(lambda: not client.ps().models, "the model to leave")
 
 
-def test_what_a_model_says_of_itself(client: ollama.Client) -> None:
+def test_show_describes_a_model(client: ollama.Client) -> None:
     shown = client.show(MODEL)
     assert shown.details
     assert (shown.details.parameter_size, shown.details.quantization_level) == ("134.5M", "Q4_1")
@@ -115,7 +117,47 @@ def test_what_a_model_says_of_itself(client: ollama.Client) -> None:
     assert listed.details.family == "llama"
 
 
-def test_the_life_of_a_custom_model(client: ollama.Client) -> None:
+def test_d16_show_describes_a_model_completely(http: httpx.Client) -> None:
+    shown = http.post("/api/show", json={"model": MODEL}).json()
+    assert shown["license"] == "apache-2.0"
+    assert f"FROM {MODEL}\nTEMPLATE " in shown["modelfile"]
+    assert "<|im_start|>" in shown["modelfile"]
+    assert 'LICENSE "apache-2.0"' in shown["modelfile"]
+    tensors = {one["name"]: one for one in shown["tensors"]}
+    assert tensors["token_embd.weight"]["shape"] == [576, 49152]
+    assert tensors["token_embd.weight"]["type"]
+    assert shown["model_info"]["tokenizer.ggml.tokens"] is None
+    whole = http.post("/api/show", json={"model": MODEL, "verbose": True}).json()["model_info"]
+    assert len(whole["tokenizer.ggml.tokens"]) == len(whole["tokenizer.ggml.token_type"]) == 49152
+    assert whole["tokenizer.ggml.tokens"][:2] == ["<|endoftext|>", "<|im_start|>"]
+    assert whole["general.languages"] == ["en"]
+
+
+def test_d16_a_modelfile_that_is_shown_makes_the_same_model(http: httpx.Client) -> None:
+    text = http.post("/api/show", json={"model": MODEL}).json()["modelfile"]
+    made = http.post("/api/create", json={"name": "twin", "modelfile": text, "stream": False})
+    assert made.json() == {"status": "success"}
+    twin = http.post("/api/show", json={"model": "twin"}).json()
+    assert twin["modelfile"] == text
+    assert http.request("DELETE", "/api/delete", json={"name": "twin"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_predict": 0},
+        {"repeat_penalty": 0},
+        {"temperature": 10},
+        {"seed": 2**40},
+        {"seed": 7.0},
+        {"top_k": -1, "top_p": 1.5, "presence_penalty": 5},
+    ],
+)
+def test_t32_options_that_ollama_accepts(client: ollama.Client, options: dict[str, float]) -> None:
+    assert client.generate(MODEL, "one two", options=options).response == "one two"
+
+
+def test_the_lifecycle_of_a_custom_model(client: ollama.Client) -> None:
     client.create("pirate", from_=MODEL, system="Arr.", parameters={"num_predict": 2})
     shown = client.show("pirate")
     assert 'SYSTEM "Arr."' in (shown.modelfile or "")
@@ -128,7 +170,7 @@ def test_the_life_of_a_custom_model(client: ollama.Client) -> None:
     assert [m.model for m in client.list().models] == [MODEL]
 
 
-def test_a_model_of_files_that_were_sent(
+def test_a_model_from_uploaded_files(
     client: ollama.Client, scripted_stack: Stack, key: str, tmp_path: Path
 ) -> None:
     content = split_gguf([("a", b"\1" * 64)])
@@ -150,7 +192,7 @@ def test_a_model_of_files_that_were_sent(
     client.delete("sent")
     file.write_bytes(content[:-16])
     cut = client.create_blob(file)
-    with pytest.raises(ollama.ResponseError, match="cut off"):
+    with pytest.raises(ollama.ResponseError, match="truncated"):
         client.create("sent", files={"tiny.gguf": cut})
 
 
@@ -158,7 +200,7 @@ def test_bodies_of_any_size_take_little_memory(http: httpx.Client, scripted_stac
     block, count = bytes(1 << 16), 2000
 
     def body(blocks: int = count) -> Iterator[bytes]:
-        """Without a length, as the official client sends files."""
+        """Yield a body without Content-Length, as the official client sends files."""
         return (block for _ in range(blocks))
 
     digest = hashlib.sha256(block * count).hexdigest()
@@ -171,9 +213,13 @@ def test_bodies_of_any_size_take_little_memory(http: httpx.Client, scripted_stac
     # Some clients double slashes.
     again = http.post(f"{scripted_stack.url}/{address}/", content=body())
     assert again.status_code == 200
-    # What is no upload has a limit, and the connection goes on behind it.
-    for path in ("/api/chat", "/v1/chat/completions", "/chat/attachments/"):
-        assert http.post(path, content=body(600)).status_code == 413, path
+    # Other bodies have a size limit, and the connection stays usable after a refusal.
+    for path, status in (
+        ("/api/chat", 413),
+        ("/v1/chat/completions", 413),
+        ("/chat/attachments/", 401),  # not signed in
+    ):
+        assert http.post(path, content=body(600)).status_code == status, path
     stranger = httpx.post(f"{scripted_stack.url}{address}", content=body(900))
     assert stranger.status_code == 401
     wrong = f"/api/blobs/sha256:{'1' * 64}"
@@ -192,7 +238,7 @@ def test_bodies_of_any_size_take_little_memory(http: httpx.Client, scripted_stac
     ("path", "body", "status", "error"),
     [
         ("chat", {"model": "nothing", "messages": say("x")}, 404, "model 'nothing' not found"),
-        ("embed", {"model": "no", "input": "x"}, 404, 'model "no" not found, try pulling it first'),
+        ("embed", {"model": "no", "input": "x"}, 404, "model 'no' not found"),
         ("chat", {}, 400, "model is required"),
         ("show", {}, 400, "model is required"),
         ("generate", {"prompt": "x"}, 404, "model '' not found"),
@@ -201,8 +247,8 @@ def test_bodies_of_any_size_take_little_memory(http: httpx.Client, scripted_stac
         ("create", {"model": "x", "from": MODEL, "adapters": {"a": "b"}}, 400, "ADAPTER"),
         ("create", {"model": "x", "from": MODEL, "system": "a\0b"}, 400, "NUL"),
         ("create", {"model": "x", "files": {"a": "sha256:1"}}, 400, "invalid digest format"),
-        ("create", {"model": "x", "files": {"a": f"sha256:{'1' * 64}"}}, 400, "is not here"),
-        ("push", {"model": "x"}, 501, "no push"),
+        ("create", {"model": "x", "files": {"a": f"sha256:{'1' * 64}"}}, 400, "was not found"),
+        ("push", {"model": "x"}, 501, "not supported"),
         ("generate", {"model": MODEL, "prompt": "x", "format": 3}, 400, "invalid format"),
         ("generate", {"model": MODEL, "prompt": "x", "keep_alive": "5"}, 400, "invalid duration"),
         (
@@ -221,7 +267,7 @@ def test_bodies_of_any_size_take_little_memory(http: httpx.Client, scripted_stac
     ],
 )
 def test_refusals(
-    http: httpx.Client, path: str, body: dict[str, object], status: int, error: str
+    http: httpx.Client, path: str, body: dict[str, object] | None, status: int, error: str
 ) -> None:
     answer = http.post(f"/api/{path}", json=body)
     assert answer.status_code == status, answer.text
@@ -229,19 +275,85 @@ def test_refusals(
     assert error in answer.json()["error"]
 
 
-def test_who_may_not(scripted_stack: Stack, http: httpx.Client) -> None:
+@pytest.mark.parametrize(
+    ("path", "body", "status", "error"),
+    [
+        ("embed", {"model": MODEL, "input": 5}, 400, "invalid input type"),
+        ("embed", {"model": MODEL, "input": ["x", 5]}, 400, "invalid input type"),
+        ("chat", None, 400, "missing request body"),
+        (
+            "chat",
+            {"model": MODEL, "messages": say("x"), "logprobs": True, "top_logprobs": 21},
+            400,
+            "top_logprobs must be between 0 and 20",
+        ),
+        (
+            "chat",
+            {"model": MODEL, "messages": say("x"), "think": True},
+            400,
+            f'"{MODEL}" does not support thinking',
+        ),
+        (
+            "generate",
+            {"model": MODEL, "prompt": "x", "think": "high"},
+            400,
+            f'"{MODEL}" does not support thinking',
+        ),
+        (
+            "generate",
+            {"model": MODEL, "prompt": "a", "suffix": "b"},
+            400,
+            "does not support insert",
+        ),
+        (
+            "create",
+            {"model": "made:-2", "from": MODEL},
+            400,
+            "The tag '-2' in the model name is invalid: use at most 80 of the",
+        ),
+    ],
+)
+def test_d15_d17_refusals_have_ollamas_words(
+    http: httpx.Client, path: str, body: dict[str, object] | None, status: int, error: str
+) -> None:
+    test_refusals(http, path, body, status, error)
+
+
+def test_d15_reasoning_can_be_switched_off(client: ollama.Client) -> None:
+    assert client.chat(MODEL, say("one two"), think=False).message.content == "one two"
+
+
+def test_missing_permissions_are_refused(scripted_stack: Stack, http: httpx.Client) -> None:
     assert httpx.get(f"{scripted_stack.url}/api/tags").status_code == 401
     scripted_stack.create_user("alice")
-    key = scripted_stack.manage("apikey", "create", "alice").stdout.strip()
-    headers = {"Authorization": f"Bearer {key}"}
-    with (
-        ollama.Client(scripted_stack.url, headers=headers) as client,
-        pytest.raises(ollama.ResponseError) as refused,
-    ):
-        client.create("mine", from_=MODEL)
-    assert refused.value.status_code == 403
+    for scopes, words in (("models", "scope “manage”"), ("models,manage", "administrator")):
+        key = scripted_stack.manage("apikey", "create", "alice", "--scopes", scopes).stdout.strip()
+        headers = {"Authorization": f"Bearer {key}"}
+        with (
+            ollama.Client(scripted_stack.url, headers=headers) as client,
+            pytest.raises(ollama.ResponseError, match=words) as refused,
+        ):
+            client.create("mine", from_=MODEL)
+        assert refused.value.status_code == 403
     assert http.get("/api/version").json()["version"]
     assert http.get("/api/fly").status_code == 404
+
+
+def test_h3_a_chat_template_is_accepted_only_with_the_permission_to_add_models(
+    scripted_stack: Stack, client: ollama.Client
+) -> None:
+    own = "{# mine #}" + CHATML
+    assert client.generate(MODEL, "hi", template=own).response == "hi"
+    scripted_stack.create_user("carol")
+    key = scripted_stack.manage("apikey", "create", "carol").stdout.strip()
+    with ollama.Client(scripted_stack.url, headers={"Authorization": f"Bearer {key}"}) as carol:
+        # Neither is parsed: a Go template is refused before it is converted.
+        for template in (own, "{{ .Prompt }}{{" + " " * 50):
+            with pytest.raises(ollama.ResponseError, match="Only users who may add") as refused:
+                carol.generate(MODEL, "hi", template=template)
+            assert refused.value.status_code == 403
+        assert carol.generate(MODEL, "hi").response == "hi"
+        assert carol.generate(MODEL, "hi", template="").response == "hi"
 
 
 @pytest.mark.usefixtures("key")

@@ -1,4 +1,4 @@
-"""What Ollama's clients do besides, each of which some real one does."""
+"""Further uses of Ollama's API, each taken from a real client."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import httpx
 import ollama
+import pydantic
 import pytest
 
-from chatsite.api import ollama_context
+from chatsite.api.ollama import context
 from tests.clients.test_ollama import say
 from tests.support.stack import MODEL, Stack
 
@@ -16,12 +17,13 @@ from tests.support.stack import MODEL, Stack
 @pytest.fixture(scope="module")
 def key(api_stack: Stack) -> str:
     api_stack.create_user("curator", admin=True)
-    return api_stack.manage("apikey", "create", "curator").stdout.strip()
+    scopes = "chat,embed,models,manage"
+    return api_stack.manage("apikey", "create", "curator", "--scopes", scopes).stdout.strip()
 
 
 @pytest.fixture
 def client(api_stack: Stack, key: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ollama.Client]:
-    """Told as its users tell it: by the environment alone."""
+    """Yield a client that is configured by environment variables alone, as its users do it."""
     monkeypatch.setenv("OLLAMA_HOST", api_stack.url)
     monkeypatch.setenv("OLLAMA_API_KEY", key)
     with ollama.Client() as client:
@@ -35,19 +37,19 @@ def http(api_stack: Stack, key: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_context_goes_on_with_what_was_said(client: ollama.Client) -> None:
+def test_a_context_continues_the_conversation(client: ollama.Client) -> None:
     first = client.generate(MODEL, "one two", system="s")
     assert first.context
     again = client.generate(MODEL, "three", context=first.context)
     assert again.response == "three"
     assert again.context
-    said = [(one.role, one.content) for one in ollama_context.unpack(again.context)]
+    said = [(one.role, one.content) for one in context.unpack(again.context)]
     turns = [("user", "one two"), ("assistant", "one two"), ("user", "three")]
     assert said == [("system", "s"), *turns, ("assistant", "three")]
     assert int(again.prompt_eval_count or 0) > int(first.prompt_eval_count or 0)
     *_rest, last = client.generate(MODEL, "four", context=again.context, system="t", stream=True)
-    assert ollama_context.unpack(last.context or ())[0].content == "t"
-    with pytest.raises(ollama.ResponseError, match="did not make it"):
+    assert context.unpack(last.context or ())[0].content == "t"
+    with pytest.raises(ollama.ResponseError, match="not created by this server"):
         client.generate(MODEL, "x", context=[1, 2, 3])
 
 
@@ -78,7 +80,7 @@ def test_calls_of_tools(client: ollama.Client) -> None:
     assert [call.function.arguments["city"] for call in made] == ["Bonn", "Rome"]
 
 
-def test_null_stands_for_what_is_left_out(http: httpx.Client) -> None:
+def test_null_means_absent(http: httpx.Client) -> None:
     nothing = {"options": None, "format": None, "keep_alive": None, "think": None, "stream": False}
     call = {"id": None, "function": {"name": "f", "arguments": None}}
     sent: list[dict[str, object]] = [
@@ -97,7 +99,7 @@ def test_null_stands_for_what_is_left_out(http: httpx.Client) -> None:
     assert http.post("/api/embed", json={"model": MODEL, "input": ""}).json()["embeddings"] == []
 
 
-def test_how_clients_knock(http: httpx.Client, key: str) -> None:
+def test_clients_probe_the_server(http: httpx.Client, key: str) -> None:
     address = str(http.base_url).replace("://", f"://me:{key}@")
     assert httpx.get(address).text == "Ollama is running"
     assert httpx.head(address).status_code == 200
@@ -116,3 +118,24 @@ def test_a_modelfile_as_older_clients_send_it(http: httpx.Client) -> None:
         assert (refused.status_code, list(refused.json())) == (400, ["error"])
     missing = http.post("/api/create", json={"name": "old", "modelfile": "FROM nothing-of-ours"})
     assert missing.status_code == 404
+
+
+class Pet(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+def test_examples_of_the_python_client(client: ollama.Client) -> None:
+    """Structured outputs, history, options, embeddings, progress of a pull."""
+    said = '{"name": "Luna", "age": 5}'
+    shape = Pet.model_json_schema()
+    answer = client.chat(MODEL, say(f"@say {said}"), format=shape, options={"temperature": 0})
+    assert Pet.model_validate_json(answer.message.content or "") == Pet(name="Luna", age=5)
+    history = [*say("why"), {"role": "assistant", "content": "so"}, *say("one two")]
+    assert client.chat(MODEL, history, think=False).message.content == "one two"
+    generated = client.generate(MODEL, "one two", logprobs=True, top_logprobs=2)
+    assert [len(one.top_logprobs or ()) for one in generated.logprobs or ()] == [2, 2]
+    assert len(client.embed(MODEL, ["a", "b"], dimensions=8).embeddings[1]) == 8
+    steps = client.pull("no.such.host.invalid/a/b:c", stream=True)
+    with pytest.raises(ollama.ResponseError):
+        list(steps)

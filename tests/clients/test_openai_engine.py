@@ -1,4 +1,4 @@
-"""The official `openai` client: what only the engine can tell, through the whole stack."""
+"""The official `openai` client through the whole stack, where the answer depends on the engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_embeddings_as_the_client_asks_for_them(client: OpenAI) -> None:
     assert plain.data[0].embedding == pytest.approx(red, abs=1e-6)
 
 
-def test_embeddings_of_what_is_too_long(client: OpenAI) -> None:
+def test_embeddings_of_inputs_that_are_too_long(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model=MODEL, input="word " * 20_000)
     assert caught.value.code == "context_length_exceeded"
@@ -74,6 +74,6 @@ def test_log_probabilities_cover_every_token(client: OpenAI, stream: bool) -> No
     assert all(len(token.top_logprobs) == 3 for token in content)
 
 
-def test_what_only_the_model_can_refuse_is_named(client: OpenAI) -> None:
+def test_a_field_refused_by_the_model_is_named(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="logit_bias"):
         client.chat.completions.create(model=MODEL, messages=says("x"), logit_bias={str(2**30): 1})

@@ -1,4 +1,4 @@
-"""The asynchronous `openai` client, and many streams at once."""
+"""The asynchronous `openai` client, and many concurrent streams."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ async def test_the_async_client(async_client: AsyncOpenAI) -> None:
 
 
 def memory(stack: Stack) -> int:
-    """Bytes of the processes that a stream goes through."""
+    """Return the resident bytes of the processes that a stream passes through."""
     roles = ("daphne", "inference", "engine")
     return sum(process.memory_info().rss for role in roles for process in stack.find(role))
 
 
-async def test_two_hundred_streams_get_each_its_own(
+async def test_two_hundred_streams_each_get_their_own_answer(
     api_stack: Stack, async_client: AsyncOpenAI
 ) -> None:
     async def one(number: int) -> str:
@@ -35,7 +35,7 @@ async def test_two_hundred_streams_get_each_its_own(
 
     expected = [f"number {number} of many" for number in range(200)]
     assert await asyncio.gather(*map(one, range(200))) == expected
-    # What the first time takes for good (pools, code, arenas) is not what a leak would take.
+    # The first run allocates memory once (pools, code, arenas), which is no leak.
     before = memory(api_stack)
     assert await asyncio.gather(*map(one, range(200))) == expected
     assert memory(api_stack) - before < 16 << 20

@@ -1,4 +1,4 @@
-"""The programs of the guide, run as a reader would run them."""
+"""The example programs of the guide, run as a reader would run them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from tests.support.stack import MODEL, ROOT, Stack
 @pytest.fixture(scope="module")
 def key(api_stack: Stack) -> str:
     api_stack.create_user("programmer", admin=True)
-    return api_stack.manage("apikey", "create", "programmer").stdout.strip()
+    # The assistant creates a model.
+    scopes = "chat,models,manage"
+    made = api_stack.manage("apikey", "create", "programmer", "--scopes", scopes)
+    return made.stdout.strip()
 
 
 def run(stack: Stack, key: str, name: str, *args: str, stdin: str = "") -> str:

@@ -1,7 +1,7 @@
-"""kill -9 of each process in the middle of an answer: nothing twice, nothing missing.
+"""kill -9 of each process in the middle of an answer: no text is duplicated or lost.
 
-Each test follows an answer with a client that applies the page's cursor rule, kills a process
-once text has arrived, and compares what the client put together with what SQL holds.
+Each test follows an answer with a client that applies the page's cursor rule, kills a process once
+text has arrived, and compares the client's text with the one in SQL.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from functools import partial
 
 import pytest
 
-from chatsite.bench.client import Answer, ChatClient
+from chatsite.bench.chat_client import Answer, ChatClient
 from tests.support.stack import MODEL, Stack, wait_until
 
-QUESTION = "Write a long story about a lighthouse keeper and the sea. @tokens 300 @delay-ms 10"
+QUESTION = "Write a long story about a lighthouse keeper and the sea. @tokens 300 @delay-ms 20"
 
 
 @pytest.fixture(scope="module", params=["scripted_stack", "stack"])
 def subject(request: pytest.FixtureRequest) -> Stack:
-    """The scripted engine shows that nothing depends on the speed of a model, SmolLM2 that the
-    real thing goes on in the middle of a sentence. (To SmolLM2 the directives are words.)"""
+    """Return a stack of each kind.
+
+    The scripted engine shows that nothing depends on the speed of a model; SmolLM2 shows that a
+    real model continues in the middle of a sentence. (To SmolLM2 the directives are ordinary
+    words.)
+    """
     chosen: Stack = request.getfixturevalue(request.param)
     return chosen
 
@@ -44,7 +48,7 @@ def all_running(subject: Stack) -> Iterator[None]:
 
 
 async def begin(client: ChatClient) -> tuple[Answer, str]:
-    """An answer under way, and what the page showed of it before the fault."""
+    """Return a running answer, and its text on the page before the fault."""
     answer = await client.ask(QUESTION, model=MODEL, max_tokens=300, ignore_eos=True)
     async with asyncio.timeout(60):
         await answer.has(80)
@@ -60,9 +64,9 @@ async def finish(stack: Stack, answer: Answer, shown: str) -> None:
     assert saved.startswith(shown)
     assert len(saved) > len(shown)
     assert answer.message is not None
-    assert answer.message["content"] == saved
-    assert answer.message["generation"]["state"] == "done"
-    assert answer.message["generation"]["usage"]["completion_tokens"] == 300
+    assert answer.message.content == saved
+    assert answer.generated.state == "done"
+    assert answer.generated.usage.completion_tokens == 300
 
 
 @pytest.mark.parametrize("role", ["daphne", "inference", "engine", "redis", "celery"])
@@ -100,7 +104,7 @@ async def test_another_page_reads_the_same_from_the_first_character(
         assert other.text == answer.text
 
 
-async def test_an_answer_is_written_though_every_page_is_closed(
+async def test_an_answer_is_completed_though_every_page_is_closed(
     subject: Stack, cookies: str
 ) -> None:
     async with ChatClient(subject.url, cookies) as client:

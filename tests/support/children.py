@@ -1,4 +1,4 @@
-"""What tests of engine children say to them."""
+"""Helpers for tests that talk to engine children."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from chatsite.engine.client import EngineClient
-from chatsite.engine.messages import (
+from chatsite.engine.contract.messages import (
     ChatMessage,
     Embed,
     Embedded,
@@ -16,7 +16,7 @@ from chatsite.engine.messages import (
     Load,
     Step,
 )
-from chatsite.engine.tuning import Tuning
+from chatsite.engine.contract.tuning import Tuning
 
 PLAIN = Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
 MakeClient = Callable[..., Awaitable[EngineClient]]
@@ -35,7 +35,7 @@ def of_process(client: EngineClient, name: str) -> str:
 
 
 async def answer(client: EngineClient, id: str) -> tuple[str, Finished | Failed | None]:
-    """Text and end of a request; None when the child ended first."""
+    """Return the text and the end of a request; None as the end if the child ended first."""
     text = ""
     async for frame in client:
         match frame:

@@ -1,4 +1,4 @@
-"""Conversations as they are in the database, written without any engine."""
+"""Conversations written directly to the database, without an engine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from datetime import timedelta
 from django.utils import timezone
 
 from chatsite.accounts.models import User
-from chatsite.chat.models import Conversation, Generation, GenerationState, Message
+from chatsite.conversations.models import Conversation, Generation, GenerationState, Message
 
 SYNTAX = {"think_open": "<think>", "think_close": "</think>", "tools": "hermes"}
 
 
 def write(person: str, answers: Sequence[str], *, title: str = "Written", cut: str = "") -> str:
-    """One conversation of as many turns as there are ``answers``; returns its id. ``cut`` is the
-    last one's finish reason."""
+    """Write a conversation with one turn for each of ``answers``; return its ID.
+
+    ``cut`` is the finish reason of the last answer.
+    """
     owner = User.objects.get(username=person)
     conversation = Conversation.objects.create(owner=owner, title=title)
     began = timezone.now() - timedelta(seconds=2 * len(answers))

@@ -1,6 +1,6 @@
-"""Whole models of some hundred kilobytes, one of each way that llama.cpp keeps what it has read.
+"""Complete models of some hundred kilobytes, one for each kind of memory in llama.cpp.
 
-Their weights are random, so they talk nonsense, but the same nonsense for the same prompt.
+Their weights are random: the text is nonsense, but the same for the same prompt.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _U32, _F32, _LIST = 4, 6, 9
 
 Tensor = tuple[str, tuple[int, ...]]
 
-# Those whose memory can't be cut: all layers recurrent, or some of them.
+# Models whose memory can't be truncated: all or some layers are recurrent.
 GROWING = ("mamba", "lfm2")
 FAMILIES = ("gemma3", "qwen2", "qwen3", "qwen3moe", "phi3", *GROWING)
 
@@ -48,7 +48,7 @@ def write(path: Path, family: str) -> Path:
 def _numbers(name: str, count: int, source: random.Random) -> Sequence[float]:
     if "norm" in name:
         return [1.0] * count
-    if name.endswith("ssm_a"):  # what a state forgets with each token
+    if name.endswith("ssm_a"):  # the decay of the state per token
         return [-1.0] * count
     return [source.gauss(0, 0.2) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""Writes tiny GGUF files: whole ones that may enter the store, and broken ones."""
+"""Writes tiny GGUF files: complete ones that the store accepts, and broken ones."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ def gguf(
     fill: bytes = b"\0",
     weights: bool = True,
 ) -> bytes:
-    """``tensors`` are names and numbers of 32-bit floats, all filled with ``fill`` or left
-    out; ``extra`` are keys with the bytes of type and value."""
+    """Return a GGUF file.
+
+    ``tensors`` are names and numbers of 32-bit floats, all set to ``fill`` or without data;
+    ``extra`` are keys with the bytes of type and value.
+    """
     values = {"general.architecture": "llama", **(values or {})}
     head = struct.pack("<4sIQQ", b"GGUF", version, len(tensors), len(values) + len(extra))
     for key, value in values.items():
@@ -41,6 +44,14 @@ def gguf(
     return head + fill * (offset // len(fill) if weights else 0)
 
 
+def _strings(*texts: str) -> bytes:
+    return struct.pack("<IIQ", 9, STRING, len(texts)) + b"".join(map(string, texts))
+
+
+# For ``extra``: what makes a file a language model.
+VOCABULARY = ("tokenizer.ggml.tokens", _strings("a", "b"))
+
+
 def write(path: Path, **options: object) -> Path:
     path.write_bytes(gguf(**options))  # type: ignore[arg-type]
     return path
@@ -53,7 +64,7 @@ def split_gguf(
     parts: int = 0,
     first: bool = True,
 ) -> bytes:
-    """A file of `tensors` with their data, or one of its ``parts``: the ``first`` has the keys."""
+    """Return a file of ``tensors`` with data, or one of its parts; the first has the keys."""
     keys = []
     if first:
         keys += [

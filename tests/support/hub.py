@@ -1,5 +1,8 @@
-"""A model hub and registry that tests serve themselves: both protocols, with parts, validators,
-redirects and tokens, and with every fault that real ones have shown."""
+"""A model hub and registry run by tests.
+
+Speaks both protocols, with ranges, validators, redirects and tokens, and injects every fault that
+was observed at real ones.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ _SLOW_BLOCK = 1 << 14
 
 
 class Hub:
-    """What is served, and what went wrong on purpose.
+    """The content served, and the faults to inject.
 
-    ``faults`` are used up, one per answer of a file's bytes: cut, busy, whole, wrong_range,
-    wrong_content, longer, stall, expired, moved. ``pace`` holds each block back by so many
-    seconds. ``asked`` are (path, Range header, Authorization header).
+    ``faults`` are consumed, one per response with file content: cut, busy, whole, wrong_range,
+    wrong_content, longer, stall, expired, moved. ``pace`` delays each block by that many seconds.
+    ``asked`` are (path, Range header, Authorization header).
     """
 
     def __init__(self) -> None:
@@ -43,7 +46,7 @@ class Hub:
         self.released = threading.Event()
 
     def publish(self, model: str, tag: str, content: bytes, **layers: bytes) -> str:
-        """On the registry and the hub; returns the digest of the weights."""
+        """Publish a model on the registry and the hub; return the digest of its weights."""
         digest = self._keep(content)
         found = [self._layer("model", content)]
         found += [self._layer(role, text) for role, text in layers.items()]
@@ -74,7 +77,7 @@ class Hub:
         }
 
     def parts_asked(self) -> list[str | None]:
-        """The Range headers of the requests for the largest file."""
+        """Return the Range headers of the requests that had one."""
         return [wanted for path, wanted, _token in self.asked if wanted is not None]
 
 
@@ -94,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path in hub.answers:
             self._json(hub.answers[self.path])
         elif self.path.startswith("/org/") and self.path in hub.files:
-            # As the real hub does: the bytes are elsewhere.
+            # Like the real hub, redirect to another place for the content.
             digest = hashlib.sha256(hub.files[self.path]).hexdigest()
             self._redirect(hub.location or f"{hub.address}/cdn/{digest}")
         elif (
@@ -154,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(hub.pace)
         if fault == "stall":
             self.wfile.flush()
-            hub.released.wait(20)
+            hub.released.wait(60)
 
     def _json(self, body: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(body).encode()
@@ -190,6 +193,6 @@ def serve() -> Iterator[Hub]:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Of all files below, but the lock."""
+    """Return the relative names of all files below, except the lock."""
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     return found - {".lock"}

@@ -1,4 +1,4 @@
-"""An installation of its own for processes that tests start: a data folder and SQLite in it."""
+"""A separate installation for processes that tests start: a data directory with SQLite."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.stack import ROOT, prepare_data
 
 
 def environment(data_dir: Path) -> dict[str, str]:
-    """What a process of that installation gets, whatever this test run itself uses."""
+    """Return the environment of a process of that installation, independent of this test run's."""
     ours = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     return ours | {
         "CHATSITE_DATA_DIR": str(data_dir),
@@ -23,7 +24,9 @@ def environment(data_dir: Path) -> dict[str, str]:
     }
 
 
-def manage(env: dict[str, str], *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+def manage(
+    env: dict[str, str], *arguments: str, **options: Any
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), *arguments],
         env=env,
@@ -42,22 +45,21 @@ def python(env: dict[str, str], code: str, *arguments: str) -> subprocess.Popen[
 
 
 def heard(process: subprocess.Popen[str]) -> str:
-    """The next line that a `python` process prints."""
+    """Return the next line that a `python` process prints."""
     assert process.stdout
     return process.stdout.readline().rstrip()
 
 
 def go(process: subprocess.Popen[str]) -> None:
-    """Lets one go on that waits for a line."""
+    """Send a process the line that it waits for."""
     assert process.stdin
     process.stdin.write("go\n")
     process.stdin.flush()
 
 
 @pytest.fixture
-def migrated(tmp_path) -> dict[str, str]:
-    """The environment of an empty installation."""
-    env = environment(tmp_path / "installation")
-    done = manage(env, "migrate", "-v0", "--skip-checks")
-    assert done.returncode == 0, done.stderr
-    return env
+def migrated(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of an empty installation."""
+    folder = tmp_path / "installation"
+    prepare_data(folder)
+    return environment(folder)

@@ -1,33 +1,30 @@
-"""Jobs that tests do themselves, against a hub of their own."""
+"""Jobs that tests run themselves, against their own hub."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from chatsite.celery import app as celery
-from models_admin import partial, transfer
 from models_admin.jobs import run, states
-from models_admin.models import Job, JobKind, ModelName
+from models_admin.jobs.requests import Download
+from models_admin.models import Job, ModelName
+from models_admin.sources import transfer
+from models_admin.store import partial
 from tests.support.gguf import gguf
-from tests.support.hub import serve
+from tests.support.hub import Hub, serve
 
-# The real weights where `make test` names them, else a header with as many pieces behind it.
-_model = os.environ.get("CHATSITE_TEST_MODEL")
-PIECE = 8 << 20 if _model else 1 << 16
-CONTENT = (
-    Path(_model).read_bytes()
-    if _model
-    else gguf(fill=b"\7", tensors=(("output.weight", 10 * PIECE + 4096),))
-)
+# A header and several pieces: large weights arrive in the browser's tests.
+PIECE = 1 << 16
+CONTENT = gguf(fill=b"\7", tensors=(("output.weight", 10 * PIECE + 4096),))
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
-def hub(settings, monkeypatch):
+def hub(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(partial, "PIECE_BYTES", PIECE)
     monkeypatch.setattr(transfer, "PAUSES", (0.01, 0.01, 0.01))
     monkeypatch.setattr(transfer, "STALL_SECONDS", 0.5)
@@ -37,7 +34,7 @@ def hub(settings, monkeypatch):
                 "ollama_registry": hub.address,
                 "hf_endpoint": hub.address,
                 "hf_token": "mine",
-                # Their files have headers alone.
+                # Their files have only headers.
                 "backend": "scripted",
             }
         )
@@ -46,15 +43,15 @@ def hub(settings, monkeypatch):
 
 
 @pytest.fixture
-def sent(monkeypatch):
-    """The hints to workers: there is none here, the tests do its work themselves."""
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the hints to workers; no worker runs, the tests do its work."""
     hints: list[str] = []
     monkeypatch.setattr(celery, "send_task", lambda _name, args, **_options: hints.append(args[0]))
     return hints
 
 
-def ask(name: str = "tiny:1b", **options) -> Job:
-    return states.ask(JobKind.DOWNLOAD, name, name, **options)[0]
+def ask(name: str = "tiny:1b", **options: Any) -> Job:
+    return states.ask(Download(name), name, **options)[0]
 
 
 def done(job: Job) -> Job:
@@ -75,7 +72,7 @@ def whole() -> bool:
 def partial_bytes() -> int:
     with partial.hold(DIGEST, len(CONTENT)) as file:
         arrived = file.arrived
-        # Left as it is: the end of the block would remove it.
+        # Kept: leaving the block would delete it.
         file.remove = lambda: None  # type: ignore[method-assign]
         file.save()
     return arrived

@@ -1,6 +1,9 @@
-"""Fixtures of tests that ask for pages."""
+"""Fixtures of tests that request pages."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,15 +14,16 @@ STORAGES = {
 
 
 @pytest.fixture(autouse=True)
-def unbuilt(settings):
-    """Static files by their own names, without a build, and passwords that hash fast."""
+def unbuilt(settings: Any) -> None:
+    """Serve static files by their plain names, without a build, and hash passwords fast."""
     settings.STORAGES = STORAGES
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
-def data_dir(settings, tmp_path):
-    """A data folder of the test's own."""
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir(mode=0o700)
-    return settings.DATA_DIR
+def data_dir(settings: Any, tmp_path: Path) -> Path:
+    """Return a separate data directory for the test."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    settings.DATA_DIR = folder
+    return folder

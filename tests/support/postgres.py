@@ -1,8 +1,8 @@
-"""A private PostgreSQL on a Unix socket in a temporary folder, for as long as a block runs.
+"""A private PostgreSQL on a Unix socket in a temporary directory, during a block.
 
     python -m tests.support.postgres COMMAND…
 
-runs a command with its address in CHATSITE_TEST_DATABASE_URL, which `tests/settings.py` takes.
+runs a command with its URL in CHATSITE_TEST_DATABASE_URL, which `tests/settings.py` reads.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _UNPRIVILEGED = ("postgres", "nobody")
 
 
 class NoPostgres(Exception):
-    """The text says what to install."""
+    """PostgreSQL is not installed; the message says what to install."""
 
 
 def binaries() -> Path:
-    """The folder of the newest PostgreSQL here."""
+    """Return the directory of the newest installed PostgreSQL's programs."""
     found = shutil.which("initdb")
     if found:
         return Path(found).resolve().parent
-    # Debian keeps each version's programs in a folder that is not on the path.
+    # Debian keeps each version's programs in a directory outside PATH.
     folders = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name)
     )
@@ -40,8 +40,8 @@ def binaries() -> Path:
     return folders[-1]
 
 
-def _account() -> pwd.struct_passwd | None:
-    """Who runs the server when we are root, which PostgreSQL refuses to be run by."""
+def unprivileged() -> pwd.struct_passwd | None:
+    """Return the account for the server if this process is root, as which PostgreSQL won't run."""
     if os.geteuid() != 0:
         return None
     for name in _UNPRIVILEGED:
@@ -51,10 +51,13 @@ def _account() -> pwd.struct_passwd | None:
 
 
 @contextlib.contextmanager
-def private_postgres() -> Iterator[str]:
-    """Yields the `DATABASE_URL` of an empty database."""
+def private_postgres(*, durable: bool = False) -> Iterator[str]:
+    """Yield the `DATABASE_URL` of an empty database.
+
+    With ``durable`` a commit survives the death of the server's processes, as by default.
+    """
     folder = Path(tempfile.mkdtemp(prefix="chatsite-pg-"))
-    account = _account()
+    account = unprivileged()
     if account:
         os.chown(folder, account.pw_uid, account.pw_gid)
 
@@ -70,8 +73,11 @@ def private_postgres() -> Iterator[str]:
         )
 
     data = str(folder / "data")
-    # Nothing here has to outlive the machine: no waiting for the disk.
-    server = f"-k {folder} -c listen_addresses= -c fsync=off -c synchronous_commit=off"
+    # Nothing has to survive a crash of the machine, so never wait for the disk.
+    server = f"-k {folder} -c listen_addresses= -c fsync=off"
+    if not durable:
+        # Plans must not depend on when statistics were last gathered in the background.
+        server += " -c synchronous_commit=off -c autovacuum=off"
     try:
         run("initdb", "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
         run("pg_ctl", "-D", data, "-w", "-s", "-l", str(folder / "log"), "-o", server, "start")

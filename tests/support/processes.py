@@ -1,4 +1,4 @@
-"""Which of some processes still run."""
+"""Which of several processes are still running."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended; a zombie has."""
+    """Return those that have not ended; zombies have ended."""
     found = []
     for process in processes:
         try:

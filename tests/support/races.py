@@ -1,4 +1,4 @@
-"""Several who do the same at once, each on a connection of their own."""
+"""Races: the same operation concurrently, each on its own connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ on_postgresql = pytest.mark.skipif(
 
 
 def at_once(count: int, work: Callable[[int], Result]) -> list[Result | Exception]:
-    """What ``work`` gives or raises for each number below ``count``."""
+    """Return the result or exception of ``work`` for each number below ``count``."""
     barrier = threading.Barrier(count)
     results: list[Result | Exception] = []
 

@@ -1,4 +1,4 @@
-"""A private Redis on a Unix socket, for as long as a block runs."""
+"""A private Redis on a Unix socket, during a block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from chatsite.supervisor import redis_binary
 
-_START_SECONDS = 10
+_START_SECONDS = 60
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def private_redis(socket: Path) -> Iterator[None]:
         yield
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def _wait_for(socket: Path, server: subprocess.Popen[bytes]) -> None:

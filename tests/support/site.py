@@ -1,4 +1,4 @@
-"""A host's placement of models, with real children that compute nothing."""
+"""A host's placement, with real children that compute nothing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import asyncio
 import dataclasses
 from pathlib import Path
 
-from chatsite.engine.devices import Device
-from chatsite.inference.effects import Effects
-from chatsite.inference.layout import Option
+from chatsite.capacity.offload_layout import Option
+from chatsite.engine.contract.devices import Device
+from chatsite.errors import ModelMissing
+from chatsite.inference.model_spec import ModelSpec
 from chatsite.inference.placement import Placement
 from chatsite.inference.runner import ModelRunner
-from chatsite.inference.spec import ModelSpec
+from chatsite.inference.runner_callbacks import RunnerCallbacks
 from chatsite.stream.publish import Publisher
 
 MIB = 1 << 20
-# What a scripted child really takes is far less.
+# A scripted child really uses far less.
 SIZE = 300 * MIB
 
 
 class Site:
-    """A host with memory for two models. ``specs`` are the catalogue."""
+    """A host with memory for two models. ``specs`` is the catalogue."""
 
     def __init__(self, publisher: Publisher, folder: Path) -> None:
         self.changed = asyncio.Event()
+        self.publisher = publisher
         self.room = (2 * SIZE, 100 * SIZE)
         self.devices: tuple[Device, ...] = ()
         self.specs = {
@@ -35,7 +37,7 @@ class Site:
             )
             for name in "abc"
         }
-        effects = Effects(
+        effects = RunnerCallbacks(
             lambda *_: None,
             lambda _: None,
             lambda *_: None,
@@ -43,17 +45,26 @@ class Site:
             self.changed.set,
             publisher,
         )
-        self.placement = Placement(self.resolve, effects, 8, lambda: self.room, self.find_devices)
+        self.placement = Placement(
+            lambda name: self.resolve(name),  # noqa: PLW0108  (tests replace it)
+            effects,
+            8,
+            lambda: self.room,
+            self.find_devices,
+            resolve_seconds=0,
+        )
 
     async def find_devices(self, *, fresh: bool = False) -> tuple[Device, ...]:
         return self.devices
 
     async def resolve(self, name: str) -> ModelSpec:
+        if name not in self.specs:
+            raise ModelMissing
         return self.specs[name]
 
     def change(self, name: str, **values: object) -> None:
+        """Change a model as an administrator does, with immediate effect."""
         self.specs[name] = dataclasses.replace(self.specs[name], **values)  # type: ignore[arg-type]
-        self.placement._names.pop(name, None)
 
     async def load(self, name: str) -> ModelRunner | None:
         runner = await self.placement.runner_for(name)

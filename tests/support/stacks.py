@@ -17,12 +17,12 @@ def _run(folder: Path, model: Path, **env: str) -> Iterator[Stack]:
         stack.start()
         yield stack
     finally:
-        stack.stop()
+        stack.discard()
 
 
 @pytest.fixture(scope="module")
 def stack(starter_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All real: the starter model answers."""
+    """Yield a stack in which everything is real: the starter model answers."""
     yield from _run(tmp_path_factory.mktemp("stack"), starter_model)
 
 
@@ -30,7 +30,7 @@ def stack(starter_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def scripted_stack(
     starter_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
-    """All real but llama.cpp: the scripted engine backend answers, at once or as it is told."""
+    """Yield a stack in which only llama.cpp is replaced: a scripted backend answers."""
     yield from _run(
         tmp_path_factory.mktemp("scripted"),
         starter_model,
@@ -41,5 +41,5 @@ def scripted_stack(
 
 @pytest.fixture
 def fresh_scripted_stack(starter_model: Path, tmp_path: Path) -> Iterator[Stack]:
-    """One that nobody has used, for a test that leaves it in a bad state."""
+    """Yield a stack for one test, which may leave it in a bad state."""
     yield from _run(tmp_path, starter_model, CHATSITE_BACKEND="scripted")

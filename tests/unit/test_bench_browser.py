@@ -1,10 +1,10 @@
-"""What `manage.py bench --pages` reads in a browser's trace, and the answer that it has written."""
+"""What `manage.py bench --pages` reads from a browser trace, and the answer it streams."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from chatsite.bench import browser, feed
+from chatsite.bench import browser, fake_answer
 
 PAGE = {"pid": 1, "tid": 1}
 
@@ -37,6 +37,6 @@ def test_a_percentile_is_one_of_the_values() -> None:
 
 
 def test_the_long_answer_has_as_many_lines_as_it_says() -> None:
-    text = feed.text()
-    assert len(text.split("\n")) == feed.LINES
+    text = fake_answer.text()
+    assert len(text.split("\n")) == fake_answer.LINES
     assert text.count("```") % 2 == 0

@@ -1,4 +1,4 @@
-"""What a token, a request and the mere being there take of the processor."""
+"""CPU time attributed to tokens, requests and idling."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from chatsite.bench.cpu import Used, split
 
 
-def test_tokens_requests_and_idle_work_are_told_apart() -> None:
-    """10 ms a second for nothing, 20 ms for each of 8 requests and 100 us for each token."""
+def test_cpu_time_is_attributed_to_tokens_requests_and_idling() -> None:
+    """10 ms per idle second, 20 ms for each of 8 requests and 100 us per token."""
 
     def used(wall: float, tokens: int) -> Used:
         requests = 8 if tokens else 0

@@ -1,10 +1,15 @@
-"""System checks find what would go wrong later."""
+"""System checks find problems before they cause failures."""
 
 import shutil
+from ipaddress import ip_network
+from types import SimpleNamespace
 
 import pytest
 
 from chatsite import checks
+from chatsite.accounts.models import User
+
+PROXY = (ip_network("127.0.0.1"),)
 
 
 def ids(check) -> set[str]:
@@ -29,14 +34,14 @@ def environment(settings):
 
 
 def test_a_private_folder_with_room_is_fine(data_dir, monkeypatch):
-    usage = shutil._ntuple_diskusage(1 << 40, 0, 1 << 40)
+    usage = SimpleNamespace(total=1 << 40, used=0, free=1 << 40)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert ids(checks.data_folder) == set()
 
 
-def test_a_folder_that_others_read_or_a_full_disk_is_a_warning(data_dir, monkeypatch):
+def test_a_folder_readable_by_others_or_a_full_disk_is_a_warning(data_dir, monkeypatch):
     data_dir.chmod(0o755)
-    usage = shutil._ntuple_diskusage(1 << 40, 0, 1 << 20)
+    usage = SimpleNamespace(total=1 << 40, used=0, free=1 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert ids(checks.data_folder) == {"chatsite.W001", "chatsite.W002"}
 
@@ -62,14 +67,43 @@ def test_our_own_key_is_fine():
     [
         (False, {"host": "127.0.0.1"}, set()),
         (True, {"host": "127.0.0.1", "origins": ("http://localhost:8000",)}, set()),
-        (True, {"origins": ("https://chat.example.org",)}, {"chatsite.E003"}),
+        (
+            True,
+            {"origins": ("https://chat.example.org",)},
+            {"chatsite.E003", "chatsite.W005"},
+        ),
         (True, {"host": "0.0.0.0"}, {"chatsite.E003", "chatsite.W004"}),
-        (False, {"origins": ("https://chat.example.org",)}, set()),
+        (False, {"origins": ("https://chat.example.org",)}, {"chatsite.W005"}),
+        (
+            False,
+            {
+                "origins": ("https://chat.example.org",),
+                "trusted_proxies": PROXY,
+            },
+            set(),
+        ),
         (False, {"origins": ("http://chat.example.org",)}, {"chatsite.W003"}),
         (False, {"host": "0.0.0.0"}, {"chatsite.W004"}),
     ],
 )
-def test_addresses_that_others_reach(settings, environment, debug, values, expected):
+def test_public_addresses_are_warned_about(settings, environment, debug, values, expected):
     settings.DEBUG = debug
     environment(**values)
     assert ids(checks.public_addresses) == expected
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("rights", "expected"),
+    [
+        ({}, set()),
+        ({"is_active": False}, {"chatsite.W006"}),
+        ({"is_superuser": True}, {"chatsite.E004"}),
+        ({"is_staff": True}, {"chatsite.E004"}),
+    ],
+)
+def test_the_anonymous_user_of_the_api_is_no_administrator(environment, rights, expected):
+    User.objects.create_user("guest", password="x", **rights)
+    environment(api_anonymous="guest")
+    found = checks.anonymous_api(None, databases=["default"])
+    assert {problem.id for problem in found} == expected

@@ -5,8 +5,7 @@ import io
 import pytest
 from django.core.management import call_command
 
-from chatsite.env import Environment
-from chatsite.management.commands.settings import shown_value, variable_of
+from chatsite.env import Environment, shown_value, variable_of
 
 
 def test_it_prints_every_setting_with_its_description() -> None:
@@ -23,6 +22,7 @@ def test_it_prints_every_setting_with_its_description() -> None:
     [
         ("secret_key", "hunter2", "********"),
         ("secret_key", "", ""),
+        ("hf_token", "hunter2", "********"),
         ("database_url", "postgres://u:hunter2@h/n", "postgres://u:********@h/n"),
         ("database_url", "postgres://u@h/n", "postgres://u@h/n"),
         ("redis_url", "redis://:hunter2@h:6379/0", "redis://:********@h:6379/0"),
@@ -33,6 +33,6 @@ def test_secrets_are_masked(name: str, value: object, shown: str) -> None:
     assert shown_value(name, value) == shown
 
 
-def test_the_database_goes_by_its_usual_name() -> None:
+def test_the_database_is_shown_under_its_usual_name() -> None:
     assert variable_of("database_url") == "DATABASE_URL"
     assert variable_of("data_dir") == "CHATSITE_DATA_DIR"

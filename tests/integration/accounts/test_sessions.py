@@ -1,22 +1,24 @@
-"""Open sockets are told when a session ends."""
+"""Open sockets are notified when a session ends."""
 
 import asyncio
 import json
+from collections import OrderedDict
 
 import pytest
 from channels.layers import get_channel_layer
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.test import Client
 
 from chatsite.accounts import sessions
-from chatsite.accounts.models import User
+from chatsite.accounts.models import User, UserSession
 
 PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
 def ended(monkeypatch, transactional_db):
-    """What was announced: (user, session key, whether a session was still stored)."""
+    """Return the notifications: (user, session key, whether a session was still stored)."""
     calls = []
 
     def end(user_id, session_key=None):
@@ -68,11 +70,11 @@ def test_other_changes_end_nothing(client, alice, ended):
     alice.save()
     alice.is_active = True
     alice.save()
-    client.force_login(alice)  # notes the time
+    client.force_login(alice)  # records the time
     assert ended == []
 
 
-def test_what_is_rolled_back_ends_nothing(alice, ended):
+def test_a_rollback_ends_no_session(alice, ended):
     def change():
         with transaction.atomic():
             alice.is_active = False
@@ -84,7 +86,7 @@ def test_what_is_rolled_back_ends_nothing(alice, ended):
     assert ended == []
 
 
-async def test_the_message_reaches_the_persons_group(redis_url):
+async def test_the_message_reaches_the_users_group(redis_url):
     layer = get_channel_layer()
     channel = await layer.new_channel()
     await layer.group_add(sessions.group_of(7), channel)
@@ -112,15 +114,107 @@ def test_a_failing_redis_does_not_break_the_sign_out(client, alice, monkeypatch,
     monkeypatch.setattr(sessions, "get_channel_layer", Broken)
     client.force_login(alice)
     assert client.post("/accounts/logout/").status_code == 302
-    assert "could not be told" in caplog.text
+    assert "Sockets can't be closed" in caplog.text
 
 
-def test_a_redis_that_hangs_does_not_hold_it_up(monkeypatch, caplog):
+def test_a_hanging_redis_does_not_delay_the_sign_out(monkeypatch, caplog):
     class Hanging:
         async def group_send(self, *_):
             await asyncio.Event().wait()
 
     monkeypatch.setattr(sessions, "get_channel_layer", Hanging)
-    monkeypatch.setattr(sessions, "_PATIENCE", 0.01)
+    monkeypatch.setattr(sessions, "WAIT_SECONDS", 0.01)
     sessions.end(1)
-    assert "could not be told" in caplog.text
+    assert "Sockets can't be closed" in caplog.text
+
+
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/140.0.0.0 Safari/537.36"
+)
+IPHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 "
+    "(KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1"
+)
+
+
+def browser(user, agent, address):
+    client = Client(REMOTE_ADDR=address, headers={"User-Agent": agent})
+    client.post("/accounts/login/", {"login": user.username, "password": PASSWORD})
+    return client
+
+
+@pytest.fixture
+def two(alice, redis):
+    return browser(alice, CHROME, "192.0.2.1"), browser(alice, IPHONE, "192.0.2.2")
+
+
+def is_in(client):
+    return client.get("/accounts/sessions/").status_code == 200
+
+
+def test_the_page_lists_browsers_in_words(two):
+    page = two[0].get("/accounts/sessions/").text
+    assert "Chrome on Windows" in page
+    assert "Safari on iOS" in page
+    assert "192.0.2.2" in page
+    assert page.count("This browser") == 1
+    assert page.index("Chrome on Windows") < page.index("Safari on iOS")
+
+
+def test_one_session_is_ended_and_its_sockets_closed(alice, two, ended):
+    row = UserSession.objects.get(address="192.0.2.2")
+    ended.clear()
+    assert two[0].post(f"/accounts/sessions/{row.pk}/end/").status_code == 302
+    assert ended == [(alice.pk, row.session_key, False)]
+    assert [is_in(client) for client in two] == [True, False]
+
+
+def test_the_session_of_another_user_is_missing(two, transactional_db):
+    User.objects.create_user("eve", password=PASSWORD)
+    eve = browser(User.objects.get(username="eve"), CHROME, "192.0.2.3")
+    row = UserSession.objects.get(address="192.0.2.1")
+    assert eve.post(f"/accounts/sessions/{row.pk}/end/").status_code == 404
+    assert is_in(two[0])
+
+
+def test_all_others_are_ended_recorded_or_not(alice, two, ended, audited):
+    UserSession.objects.filter(address="192.0.2.2").delete()  # as from before an upgrade
+    ended.clear()
+    two[0].post("/accounts/sessions/end/")
+    assert [is_in(client) for client in two] == [True, False]
+    assert (alice.pk, None, False) in ended
+    assert audited.last("session.ended")["details"]["all"]
+
+
+def test_sign_out_everywhere_ends_this_one_too(two):
+    answer = two[0].post("/accounts/sessions/end/", {"everywhere": "1"})
+    assert answer.url == "/accounts/login/"
+    assert [is_in(client) for client in two] == [False, False]
+    assert not UserSession.objects.exists()
+
+
+def test_a_new_password_keeps_the_browser_in_which_it_was_changed(two):
+    new = "another horse battery"
+    form = {"oldpassword": PASSWORD, "password1": new, "password2": new}
+    assert two[0].post("/accounts/password/change/", form).status_code == 302
+    assert [is_in(client) for client in two] == [True, False]
+    assert UserSession.objects.get().address == "192.0.2.1"
+
+
+def test_use_is_noted_rarely(two, monkeypatch, django_assert_num_queries):
+    key = two[0].session.session_key
+    UserSession.objects.update(last_seen_at="2020-01-01T00:00Z")
+    monkeypatch.setattr(sessions, "noted", OrderedDict())
+    with django_assert_num_queries(2):  # of the session and of its user
+        sessions.seen(key, "192.0.2.9")
+    found = UserSession.objects.get(session_key=key)
+    assert found.address == "192.0.2.9"
+    assert found.user.last_seen_at == found.last_seen_at
+    with django_assert_num_queries(0):
+        sessions.seen(key, "192.0.2.9")
+
+
+@pytest.mark.parametrize("agent", ["", "curl/8", "x" * 5000])
+def test_any_agent_has_words(agent):
+    assert str(sessions.described(agent).words) == "Unknown browser"

@@ -1,4 +1,4 @@
-"""The link that makes the first administrator."""
+"""The link that creates the first administrator."""
 
 import stat
 
@@ -22,7 +22,7 @@ def link() -> str:
     return reverse("setup", args=[token])
 
 
-def test_the_token_is_kept_for_its_owner_alone(data_dir):
+def test_the_token_is_readable_only_by_its_owner(data_dir):
     token = setup.setup_token()
     path = data_dir / "run" / "setup_token"
     assert path.read_text() == token == setup.setup_token()
@@ -75,7 +75,7 @@ def test_a_later_setup_has_another_token(client):
     assert setup.setup_token() not in {None, first}
 
 
-def test_people_without_rights_do_not_end_the_setup():
+def test_ordinary_users_do_not_end_the_setup():
     User.objects.create_user("bob", password=PASSWORD)
     User.objects.create_user("staff", password=PASSWORD, is_staff=True)
     assert setup.setup_token()
@@ -93,7 +93,7 @@ def test_people_without_rights_do_not_end_the_setup():
         ({"username": "BOB"}, "username"),
     ],
 )
-def test_bad_input_is_said_at_its_field_and_the_link_stays(client, change, field):
+def test_invalid_input_is_reported_at_its_field_and_the_link_stays_valid(client, change, field):
     User.objects.create_user("bob", password=PASSWORD)
     used = link()
     response = client.post(used, FORM | change)
@@ -108,7 +108,7 @@ def test_the_form_needs_the_csrf_token(client):
     assert not User.objects.exists()
 
 
-def test_whoever_comes_second_makes_nobody():
+def test_the_second_submission_creates_no_user():
     forms = [setup.SetupForm(FORM | {"username": name}) for name in ("ada", "eve")]
     assert all(form.is_valid() for form in forms)
     assert [bool(setup.create_first_administrator(form)) for form in forms] == [True, False]
@@ -129,7 +129,7 @@ print(setup.create_first_administrator(form) is not None)
 """
 
 
-def test_two_browsers_at_once_make_one_on_sqlite(migrated):
+def test_two_concurrent_browsers_create_one_administrator_on_sqlite(migrated):
     racers = [python(migrated, RACE, name, PASSWORD) for name in ("ada", "eve")]
     for racer in racers:
         assert heard(racer) == "ready"
@@ -141,9 +141,36 @@ def test_two_browsers_at_once_make_one_on_sqlite(migrated):
 
 @pytest.mark.django_db(transaction=True)
 @on_postgresql
-def test_two_browsers_at_once_make_one_on_postgresql():
+def test_two_concurrent_browsers_create_one_administrator_on_postgresql():
     forms = [setup.SetupForm(FORM | {"username": f"u{number}"}) for number in range(4)]
     assert all(form.is_valid() for form in forms)
     answers = at_once(4, lambda number: setup.create_first_administrator(forms[number]) is not None)
     assert sorted(map(bool, answers)) == [False, False, False, True]
     assert User.objects.count() == 1
+
+
+def test_page_34_the_address_points_to_the_set_up_link(client):
+    page = client.get("/", follow=True)
+    assert "This site is not set up yet" in page.content.decode()
+    assert "Open the set-up link that the server printed." in page.content.decode()
+    assert "<form method" not in page.content.decode()
+    # Existing users may sign in, and read why the site has no administrator.
+    User.objects.create_user("bob", password=PASSWORD)
+    page = client.get("/", follow=True).content.decode()
+    assert 'name="login"' in page
+    assert "Open the set-up link that the server printed." in page
+    User.objects.create_superuser("ada", password=PASSWORD)
+    assert "set-up link" not in client.get("/", follow=True).content.decode()
+
+
+def test_page_35_all_errors_of_the_form_are_reported_together(client):
+    used = link()
+    form = {"username": "a b", "password1": "12345", "password2": "123456"}
+    errors = client.post(used, form).context["form"].errors
+    assert set(errors) == {"username", "password1", "password2"}
+    assert len(errors["password1"]) >= 2
+    page = client.get(used).content.decode()
+    assert "At least 8 characters" in page
+    assert "150 characters or fewer" not in page
+    assert "can’t be entirely numeric" not in page
+    assert "Show password" in page

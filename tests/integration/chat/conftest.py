@@ -1,4 +1,4 @@
-"""People, a model and a conversation in the database under test."""
+"""Users, a model and a conversation in the test database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def bob(transactional_db: None) -> User:
 
 @pytest.fixture
 def model(transactional_db: None) -> str:
-    """An offered model; nothing loads it here."""
+    """Return an offered model; nothing loads it."""
     version = ModelVersion.objects.create(digest="a" * 64, size=1)
     ModelName.objects.create(name=MODEL, version=version)
     return MODEL

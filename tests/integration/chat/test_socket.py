@@ -1,22 +1,25 @@
 """The chat socket of the running product, with the scripted engine: limits, errors, fairness.
 
-What a person sends wrongly is answered on the socket, changes nothing, and the socket goes on.
+Invalid commands get an error on the socket, change nothing, and leave the socket usable.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
-from chatsite.bench.client import ChatClient, Refused
-from tests.support.chatting import counts, ended, refused
+from chatsite.bench.chat_client import ChatClient, Refused
+from tests.support.chatting import counts, ended, error_of, measured, refused, tokens_of
 from tests.support.stack import MODEL, Stack
 
 
@@ -46,48 +49,50 @@ async def bob(scripted_stack: Stack, bob_cookies: str) -> AsyncIterator[ChatClie
 
 async def test_a_conversation_of_two_turns(alice: ChatClient) -> None:
     first = await alice.ask("one two three", model=MODEL)
-    assert (await ended(first))["state"] == "done"
+    assert (await ended(first)).state == "done"
     assert first.text.strip() == "one two three"
     second = await alice.ask("four five", model=MODEL, after=first)
     generation = await ended(second)
     assert second.text.strip() == "four five"
     assert second.conversation == first.conversation
-    assert generation["usage"]["cached_tokens"] > 0
-    assert generation["timings"]["ttft"] > 0
+    assert (generation.usage.cached_tokens or 0) > 0
+    assert generation.timings["ttft"] > 0
     again = await alice.regenerate(second, model=MODEL)
     await ended(again)
     assert again.text == second.text
     assert again.message
     assert second.message
-    assert again.message["parent"] == second.message["parent"]
+    assert again.message.parent == second.message.parent
 
 
 async def test_the_context_is_measured_before_sending(alice: ChatClient, bob: ChatClient) -> None:
     first = await alice.ask("one two three", model=MODEL)
     await ended(first)
     ask = {"type": "measure", "model": MODEL, "content": "four five"}
-    draft = await alice.request(ask)
-    assert (draft["message"], draft["estimated"]) == (2, False)
-    assert draft["system"] is None
+    draft = await measured(alice, ask)
+    assert (draft.message, draft.estimated) == (2, False)
+    assert draft.system is None
     branch = {"branch": True, "conversation": first.conversation, "parent": first.message_id}
-    whole = await alice.request(ask | branch)
-    assert 0 < whole["system"] <= whole["history"] < whole["context"]
+    whole = await measured(alice, ask | branch)
+    assert whole.system is not None
+    assert whole.history is not None
+    assert 0 < whole.system <= whole.history < whole.context
     second = await ended(await alice.ask("four five", model=MODEL, after=first))
-    total = whole["system"] + whole["history"] + whole["message"]
-    assert second["usage"]["prompt_tokens"] == total
+    total = whole.system + whole.history + whole.message
+    assert second.usage.prompt_tokens == total
     assert (await refused(bob, ask | branch))["code"] == "not_found"
     assert (await refused(bob, ask | {"model": "absent:1b"}))["code"] == "model_not_found"
 
 
 async def test_the_oldest_turns_may_be_left_out(alice: ChatClient) -> None:
-    long = "word " * 1500
+    long = " ".join(f"word{number}" for number in range(1500))
     first = await alice.ask(f"@say ok {long}", model=MODEL)
     await ended(first)
     refused_answer = await alice.ask(long, model=MODEL, after=first)
-    assert (await ended(refused_answer))["error"]["code"] == "context_length_exceeded"
+    assert error_of(await ended(refused_answer))["code"] == "context_length_exceeded"
     command = {"type": "regenerate", "message": refused_answer.message_id, "model": MODEL}
     again = await ended(await alice.command({**command, "keep_latest": True}))
-    assert (again["state"], again["left_out"]) == ("done", 2)
+    assert (again.state, again.left_out) == ("done", 2)
 
 
 @pytest.mark.parametrize(
@@ -114,24 +119,22 @@ async def test_bad_commands_are_answered_and_change_nothing(
     assert (await refused(alice, command))["code"] == code
     assert counts(scripted_stack) == before
     # The same socket still works.
-    assert (await ended(await alice.ask("still here", model=MODEL)))["state"] == "done"
+    assert (await ended(await alice.ask("still here", model=MODEL))).state == "done"
 
 
 async def test_a_prompt_beyond_the_context_fails_with_its_figures(alice: ChatClient) -> None:
     answer = await alice.ask("word " * 5000, model=MODEL)
     generation = await ended(answer)
-    assert generation["state"] == "failed"
-    assert generation["error"]["code"] == "context_length_exceeded"
-    assert generation["error"]["context"] == 4096
-    assert "4096" in generation["error"]["message"]
-    assert generation["error"]["prompt_tokens"] > 5000
+    assert generation.state == "failed"
+    assert error_of(generation)["code"] == "context_length_exceeded"
+    assert error_of(generation)["context"] == 4096
+    assert "4096" in error_of(generation)["message"]
+    assert error_of(generation)["prompt_tokens"] > 5000
 
 
-async def test_what_is_somebody_elses_looks_like_what_is_not_there(
-    alice: ChatClient, bob: ChatClient
-) -> None:
-    answer = await alice.ask("@tokens 400 @delay-ms 10", model=MODEL)
-    async with asyncio.timeout(10):
+async def test_other_users_objects_look_missing(alice: ChatClient, bob: ChatClient) -> None:
+    answer = await alice.ask("@tokens 3000 @delay-ms 20", model=MODEL)
+    async with asyncio.timeout(60):
         await answer.has(1)
     theirs = [
         {"type": "send", "content": "x", "model": MODEL, "conversation": answer.conversation},
@@ -141,41 +144,75 @@ async def test_what_is_somebody_elses_looks_like_what_is_not_there(
     ]
     for command in theirs:
         assert (await refused(bob, command))["code"] == "not_found"
-    await bob._send({"type": "subscribe", "generation": answer.generation, "cursor": 0})
-    async with asyncio.timeout(10):
-        while not (unasked := [error for error in bob.errors if error["id"] is None]):
+    await bob.follow(answer.generation, answer.message_id, answer.conversation)
+    async with asyncio.timeout(60):
+        while not (unasked := [error for error in bob.errors if error.id is None]):
             await asyncio.sleep(0.01)
-    assert unasked[0]["error"]["code"] == "not_found"
-    assert unasked[0]["generation"] == answer.generation
+    assert unasked[0].error["code"] == "not_found"
+    assert unasked[0].generation == answer.generation
     assert not answer.ended.is_set()
     await alice.stop(answer)
-    assert (await ended(answer))["state"] == "cancelled"
+    assert (await ended(answer)).state == "cancelled"
 
 
 async def test_stop_ends_the_work_and_keeps_the_text(
     scripted_stack: Stack, alice: ChatClient
 ) -> None:
     answer = await alice.ask("@tokens 2000 @delay-ms 20", model=MODEL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await answer.has(30)
     await alice.stop(answer)
-    generation = await ended(answer, 5)
-    assert generation["state"] == "cancelled"
-    assert generation["usage"]["completion_tokens"] < 500
+    generation = await ended(answer)
+    assert generation.state == "cancelled"
+    assert tokens_of(generation) < 2000
     assert answer.text == scripted_stack.saved_text(answer.message_id)
     assert len(answer.text) >= 30
-    # Stopping what has ended is no error.
+    # Stopping an ended answer is no error.
     await alice.stop(answer)
 
 
-async def test_a_stopped_answer_goes_on_behind_its_text(
+async def test_page_8_an_administrator_stops_a_running_answer_on_the_socket(
     scripted_stack: Stack, alice: ChatClient
 ) -> None:
-    answer = await alice.ask("@tokens 60 @delay-ms 20", model=MODEL)
-    async with asyncio.timeout(10):
+    scripted_stack.create_user("root", admin=True)
+    cookies = await asyncio.to_thread(scripted_stack.sign_in, "root")
+    token = re.search(r"csrf\w*=(\w+)", cookies)
+    assert token
+    answer = await alice.ask("@tokens 2000 @delay-ms 20", model=MODEL)
+    async with asyncio.timeout(60):
         await answer.has(30)
+    page = f"{scripted_stack.url}/admin/chat/generation/"
+    async with httpx.AsyncClient(headers={"Cookie": cookies, "Referer": page}) as client:
+        form = {"stop": answer.generation, "csrfmiddlewaretoken": token[1]}
+        assert (await client.post(page, data=form)).status_code == 302
+    generation = await ended(answer)
+    assert (generation.state, generation.finish_reason) == ("cancelled", "administrator")
+    assert len(answer.text) >= 30
+    assert answer.text == scripted_stack.saved_text(answer.message_id)
+    more = await alice.command({"type": "continue", "message": answer.message_id})
+    await alice.stop(more)
+    assert (await ended(more)).finish_reason == "cancelled"
+
+
+async def test_page_8_a_loop_is_stopped_and_can_be_continued(alice: ChatClient) -> None:
+    answer = await alice.ask("over and over " * 450, model=MODEL)
+    generation = await ended(answer)
+    assert (generation.state, generation.finish_reason) == ("done", "repetition")
+    assert 1024 < tokens_of(generation) < 1100
+    more = await alice.command({"type": "continue", "message": answer.message_id})
+    await ended(more)
+    assert more.text.startswith(answer.text)
+    assert len(more.text) > len(answer.text)
+
+
+async def test_a_stopped_answer_continues_after_its_text(
+    scripted_stack: Stack, alice: ChatClient
+) -> None:
+    answer = await alice.ask("@tokens 60 @delay-ms 80", model=MODEL)
+    async with asyncio.timeout(60):
+        await answer.has(10)
     await alice.stop(answer)
-    await ended(answer, 5)
+    await ended(answer)
     more = await alice.command({"type": "continue", "message": answer.message_id})
     assert (more.message_id, more.conversation) == (answer.message_id, answer.conversation)
     assert more.generation != answer.generation
@@ -183,8 +220,8 @@ async def test_a_stopped_answer_goes_on_behind_its_text(
     assert more.text.startswith(answer.text)
     assert more.text.split() == [f"w{number}" for number in range(1, 61)]
     assert more.text == scripted_stack.saved_text(answer.message_id)
-    # Only what is new is counted, and the earlier work is kept beside it.
-    assert 0 < generation["usage"]["completion_tokens"] <= 60 - len(answer.text.split()) + 1
+    # Only new tokens are counted; those of the earlier attempt are kept separately.
+    assert 0 < tokens_of(generation) <= 60 - len(answer.text.split()) + 1
     body = await refused(alice, {"type": "continue", "message": answer.message_id})
     assert body["code"] == "nothing_to_continue"
 
@@ -192,8 +229,8 @@ async def test_a_stopped_answer_goes_on_behind_its_text(
 async def test_a_conversation_takes_no_second_message_while_the_first_is_answered(
     alice: ChatClient,
 ) -> None:
-    answer = await alice.ask("@tokens 500 @delay-ms 10", model=MODEL)
-    async with asyncio.timeout(10):
+    answer = await alice.ask("@tokens 3000 @delay-ms 20", model=MODEL)
+    async with asyncio.timeout(60):
         await answer.has(1)
     command = {"type": "send", "content": "x", "model": MODEL}
     command |= {"conversation": answer.conversation, "parent": answer.message_id}
@@ -203,61 +240,77 @@ async def test_a_conversation_takes_no_second_message_while_the_first_is_answere
 
 
 async def test_one_request_sent_twice_makes_one_turn(
-    scripted_stack: Stack, alice: ChatClient
+    scripted_stack: Stack, alice: ChatClient, alice_cookies: str
 ) -> None:
     before = counts(scripted_stack)
     text = json.dumps({"type": "send", "id": "twice", "content": "once only", "model": MODEL})
-    assert alice._socket
-    taken = alice._replies["twice"] = asyncio.get_running_loop().create_future()
-    await asyncio.gather(alice._socket.send(text), alice._socket.send(text))
-    async with asyncio.timeout(10):
-        reply = await taken
-    answer = alice.answers[reply["assistant_message"]["generation"]["id"]]
+    address = scripted_stack.url.replace("http", "ws") + "/ws/chat/"
+    headers = {"Cookie": alice_cookies}
+    replies: list[dict[str, Any]] = []
+    async with connect(
+        address,
+        origin=Origin(scripted_stack.url),
+        additional_headers=headers,
+        proxy=None,
+    ) as socket:
+        await asyncio.gather(socket.send(text), socket.send(text))
+        async with asyncio.timeout(60):
+            while len(replies) < 2:
+                event = json.loads(await socket.recv())
+                if event.get("id") == "twice":
+                    replies.append(event)
+    messages = [reply["assistant_message"] for reply in replies]
+    assert messages[0]["id"] == messages[1]["id"]
+    reply = replies[0]
+    answer = await alice.follow(
+        messages[0]["generation"]["id"], messages[0]["id"], reply["conversation"]["id"]
+    )
     await ended(answer)
     assert counts(scripted_stack) == tuple(n + d for n, d in zip(before, (1, 2, 1), strict=True))
 
 
-async def test_eight_stream_at_once_and_the_ninth_sees_the_line(
+async def test_eight_stream_concurrently_and_the_ninth_is_queued(
     scripted_stack: Stack, alice: ChatClient, bob: ChatClient
 ) -> None:
     for n in range(3):
         await ended(await alice.ask(f"measured {n}", model=MODEL))
     running = [await alice.ask(f"@tokens 3000 @delay-ms 20 {n}", model=MODEL) for n in range(8)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(answer.has(10) for answer in running))
     assert not any(answer.ended.is_set() for answer in running)
     ninth = await bob.ask("me too", model=MODEL)
     tenth = await bob.ask("and me", model=MODEL)
-    async with asyncio.timeout(10):
-        while not all(one.waits and "seconds" in one.waits[-1] for one in (ninth, tenth)):
+    async with asyncio.timeout(60):
+        while not all(one.waits and one.waits[-1].seconds is not None for one in (ninth, tenth)):
             await asyncio.sleep(0.02)
-    assert ninth.waits[-1]["ahead"] == 0
-    assert tenth.waits[-1]["ahead"] == 1
-    assert ninth.waits[-1]["model"] == "ready"
-    assert ninth.waits[-1]["seconds"] is not None
+    assert ninth.waits[-1].ahead == 0
+    assert tenth.waits[-1].ahead == 1
+    assert ninth.waits[-1].model == "ready"
+    assert ninth.waits[-1].seconds is not None
     await alice.stop(running[0])
-    assert (await ended(ninth))["state"] == "done"
+    assert (await ended(ninth)).state == "done"
     await ended(tenth)
     for answer in running[1:]:
         await alice.stop(answer)
         await ended(answer)
 
 
-async def test_twenty_requests_of_one_do_not_hold_up_another(
+async def test_twenty_requests_of_one_user_do_not_delay_another(
     alice: ChatClient, bob: ChatClient
 ) -> None:
-    mine = [await alice.ask("@tokens 100 @delay-ms 20", model=MODEL) for _ in range(20)]
+    mine = [await alice.ask("@tokens 100 @delay-ms 40", model=MODEL) for _ in range(20)]
     before = sum(answer.ended.is_set() for answer in mine)
     theirs = await bob.ask("just one", model=MODEL)
     await ended(theirs)
-    # Eight of alice's were being written when bob came. None that waited went before him.
+    # Eight of alice's were running when bob came. None of those queued ran before his.
     assert sum(answer.ended.is_set() for answer in mine) - before <= 8
     for answer in mine:
-        await ended(answer, 60)
+        await alice.stop(answer)
+        await ended(answer)
 
 
-async def test_the_line_of_one_person_is_bounded(scripted_stack: Stack, alice: ChatClient) -> None:
-    # The line forgets what has ended a moment after the page was told.
+async def test_the_queue_of_one_user_is_bounded(scripted_stack: Stack, alice: ChatClient) -> None:
+    # The queue drops an ended job shortly after the page was notified.
     await asyncio.sleep(1)
     answers = [await alice.ask("@tokens 2000 @delay-ms 20", model=MODEL) for _ in range(50)]
     before = counts(scripted_stack)
@@ -267,13 +320,13 @@ async def test_the_line_of_one_person_is_bounded(scripted_stack: Stack, alice: C
     for answer in reversed(answers):
         await alice.stop(answer)
     for answer in answers:
-        assert (await ended(answer))["state"] == "cancelled"
+        assert (await ended(answer)).state == "cancelled"
 
 
 async def send_huge(socket: ClientConnection) -> None:
-    """The server may hang up while it is still being sent, or just after."""
+    """The server may close the socket during or just after the transfer."""
     await socket.send("x" * 5_000_000)
-    await asyncio.wait_for(socket.recv(), 10)
+    await asyncio.wait_for(socket.recv(), 60)
 
 
 async def test_malformed_frames_are_answered_and_huge_ones_close_one_socket(
@@ -288,20 +341,20 @@ async def test_malformed_frames_are_answered_and_huge_ones_close_one_socket(
     async with connect(address, **arguments) as socket:
         for bad in ("{", "[]", "null", '"x"', "\x00", '{"type":"send","id":"known"}', b"\xff\xfe"):
             await socket.send(bad)
-            event = json.loads(await asyncio.wait_for(socket.recv(), 10))
+            event = json.loads(await asyncio.wait_for(socket.recv(), 60))
             assert event["type"] == "error"
             assert event["error"]["code"] == "bad_request"
             assert event["id"] == ("known" if isinstance(bad, str) and "known" in bad else None)
         with pytest.raises(ConnectionClosed):
             await send_huge(socket)
-    assert (await ended(await bob.ask("unharmed", model=MODEL)))["state"] == "done"
+    assert (await ended(await bob.ask("unharmed", model=MODEL))).state == "done"
 
 
-async def test_a_socket_without_session_is_told_so(scripted_stack: Stack) -> None:
+async def test_a_socket_without_session_gets_an_error(scripted_stack: Stack) -> None:
     address = scripted_stack.url.replace("http", "ws") + "/ws/chat/"
     async with connect(address, origin=scripted_stack.url, proxy=None) as socket:  # type: ignore[arg-type]
         with pytest.raises(ConnectionClosed) as caught:
-            await asyncio.wait_for(socket.recv(), 10)
+            await asyncio.wait_for(socket.recv(), 60)
     assert caught.value.rcvd
     assert caught.value.rcvd.code == 4401
 
@@ -321,7 +374,7 @@ async def test_pages_of_other_sites_get_no_socket(
     assert caught.value.response.status_code == 403
 
 
-async def test_signing_out_closes_what_is_open(scripted_stack: Stack) -> None:
+async def test_signing_out_closes_open_sockets(scripted_stack: Stack) -> None:
     scripted_stack.create_user("carol")
     cookies = scripted_stack.sign_in("carol")
     async with ChatClient(scripted_stack.url, cookies) as carol:
@@ -330,11 +383,3 @@ async def test_signing_out_closes_what_is_open(scripted_stack: Stack) -> None:
         with pytest.raises((Refused, TimeoutError)):
             async with asyncio.timeout(3):
                 await carol.ask("still me?", model=MODEL)
-
-
-async def test_an_idle_socket_stays_open_for_a_minute(
-    scripted_stack: Stack, alice: ChatClient
-) -> None:
-    await asyncio.sleep(62)
-    assert alice.reconnects == 0
-    assert (await ended(await alice.ask("awake", model=MODEL)))["state"] == "done"

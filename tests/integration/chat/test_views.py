@@ -1,9 +1,10 @@
-"""The page and its JSON: for its owner, for a stranger, and for nobody."""
+"""The page and its JSON: for its owner, another user, and without a session."""
 
 from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +12,17 @@ from django.test import Client
 from redis.asyncio import Redis
 
 from chatsite.accounts.models import User
-from chatsite.chat import history, turns
-from chatsite.chat.models import Conversation, Generation, GenerationState
+from chatsite.chat import turns
 from chatsite.chat.protocol import Regenerate, Send
+from chatsite.conversations import history
+from chatsite.conversations.models import Conversation, Generation, GenerationState
+from models_admin.models import ModelName, ModelVersion
 from tests.support import conversations
 
 
 @pytest.fixture(autouse=True)
 def _redis(redis: Redis) -> None:
-    """Views ask Redis what is loaded."""
+    """Start the real Redis, which views ask for loaded models."""
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_no_inline_script_and_a_strict_policy(alice: User, model: str) -> None:
     assert response["X-Frame-Options"] == "DENY"
 
 
-def test_nobody_is_sent_to_sign_in() -> None:
+def test_anonymous_visitors_are_redirected_to_sign_in() -> None:
     client = Client()
     assert client.get("/")["Location"].startswith("/accounts/login/")
     response = client.get("/chat/conversations/")
@@ -115,7 +118,7 @@ def test_changes_need_the_csrf_token(alice: User, conversation: Conversation) ->
     assert Conversation.objects.exists()
 
 
-def test_the_list_goes_on_where_the_page_before_ended(alice: User) -> None:
+def test_the_list_continues_where_the_previous_page_ended(alice: User) -> None:
     Conversation.objects.bulk_create(
         Conversation(owner=alice, title=str(number)) for number in range(120)
     )
@@ -140,6 +143,7 @@ def test_a_long_conversation_comes_in_pages(
     id = conversations.write("alice", [f"Answer {number}" for number in range(500)])
     address = f"/chat/conversations/{id}/"
     client = signed_in(alice)
+    client.get(address)  # loads what the process caches
     with django_assert_max_num_queries(8):
         data = client.get(address).json()
     assert len(data["tree"]) == 1000
@@ -159,7 +163,7 @@ def test_a_long_conversation_comes_in_pages(
     assert other.status_code == 404
 
 
-def test_what_comes_is_the_branch_that_was_shown_last(alice: User, model: str) -> None:
+def test_the_branch_shown_last_is_returned(alice: User, model: str) -> None:
     first = turns.make(alice, Send("1", "one", model))
     Generation.objects.update(state=GenerationState.DONE)
     again = turns.make(alice, Regenerate("2", str(first.answer.pk), model))
@@ -176,3 +180,23 @@ def test_what_comes_is_the_branch_that_was_shown_last(alice: User, model: str) -
     Conversation.objects.update(head=None)
     newest = signed_in(alice).get(address).json()["messages"]
     assert newest[-1]["id"] == str(again.answer.pk)
+
+
+def test_page_23_details_of_models_are_loaded_on_demand(
+    alice: User, model: str, starter_model: Path, settings: Any, tmp_path: Path
+) -> None:
+    settings.DATA_DIR = tmp_path
+    version = ModelVersion.objects.create(digest="b" * 64, size=starter_model.stat().st_size)
+    version.path.parent.mkdir(exist_ok=True)
+    version.path.symlink_to(starter_model)
+    ModelName.objects.create(name="smollm2:135m", version=version)
+    details = signed_in(alice).get("/chat/models/details/").json()["details"]
+    assert set(details) == {model, "smollm2:135m"}
+    smol = details["smollm2:135m"]
+    assert smol["description"].startswith("Small enough for any machine")
+    assert smol["parameters"] == "134.5M"
+    assert smol["context"] == 4096
+    assert smol["reasoning"] is False
+    # A missing file has no facts, but does not hide the other models.
+    assert details[model]["context"] == 0
+    assert Client().get("/chat/models/details/").status_code == 401

@@ -1,4 +1,4 @@
-"""Real engine children over the scripted backend: the pipe, the sandbox, and every way to end."""
+"""Real engine children over the scripted backend: the pipe, the sandbox, and every kind of end."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from chatsite.engine import autotune, frames, spawn, tuning_store
 from chatsite.engine.client import EngineClient, EngineGone, EngineLoadFailed
-from chatsite.engine.messages import (
+from chatsite.engine.contract import frames
+from chatsite.engine.contract.messages import (
     Cancel,
     ChatMessage,
+    CountTokens,
     Failed,
     Finished,
-    Measure,
-    Measured,
     SamplingParams,
     Started,
     Step,
+    TokenCounts,
 )
+from chatsite.engine.tuning import autotune, store
+from chatsite.sandbox import spawn
+from chatsite.sandbox.protection import NETWORK, NO_NEW_PRIVILEGES, SECCOMP
 from tests.support.children import PLAIN, answer, ask, load, of_process
 
 
@@ -56,11 +59,11 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_its_figures(client):
     assert end.details["prompt_tokens"] > end.details["context"] == 512
 
 
-async def test_texts_are_measured_while_an_answer_is_written(client):
+async def test_tokens_are_counted_while_an_answer_runs(client):
     await client.send(ask("g", "@tokens 400 @delay-ms 20"))
-    await client.send(Measure("m", (ChatMessage("user", "one two"),), texts=("one two three",)))
+    await client.send(CountTokens("m", (ChatMessage("user", "one two"),), texts=("one two three",)))
     async for frame in client:
-        if isinstance(frame, Measured):
+        if isinstance(frame, TokenCounts):
             break
         assert not isinstance(frame, Finished)
     assert frame.id == "m"
@@ -80,7 +83,7 @@ async def test_cancel_ends_an_answer_and_keeps_its_text(client):
     assert 1 <= end.usage.completion_tokens < 400
 
 
-async def test_a_crash_is_named_and_what_was_written_before_it_arrives(client):
+async def test_a_crash_is_named_and_earlier_text_arrives(client):
     await client.send(ask("g", "one two three four @crash 2"))
     text, end = await answer(client, "g")
     assert (text, end) == ("one two", None)
@@ -89,7 +92,7 @@ async def test_a_crash_is_named_and_what_was_written_before_it_arrives(client):
         await client.send(ask("h", "hello"))
 
 
-async def test_the_next_child_goes_on_where_the_crashed_one_was(client, clients):
+async def test_the_next_child_resumes_where_the_crashed_one_was(client, clients):
     request = "one two three four @crash-once 2"
     await client.send(ask("g", request))
     first, _ = await answer(client, "g")
@@ -150,11 +153,11 @@ async def test_stop_ends_a_child_that_is_stopped(client, monkeypatch):
     assert await client.stop() == "killed by SIGKILL"
 
 
-async def test_a_child_that_reads_nothing_holds_up_no_sender_for_ever(client, monkeypatch):
+async def test_a_child_that_reads_nothing_does_not_block_the_sender_forever(client, monkeypatch):
     monkeypatch.setattr("chatsite.engine.client.SEND_SECONDS", 0.5)
     os.kill(client.pid, signal.SIGSTOP)
     long = ask("g", "x" * (frames.MAX_FRAME * 3 // 4))
-    await client.send(long)  # another child's turn is not waited for
+    await client.send(long)  # must not wait for another child
     with pytest.raises(EngineGone, match="SIGKILL"):
         await client.send(long)
 
@@ -169,14 +172,15 @@ async def test_a_child_leaves_when_its_input_ends():
 
 
 async def test_a_child_dies_with_its_parent(tmp_path):
-    """The parent is a process of its own that is killed before it can tidy up."""
+    """The parent is a separate process, killed before it can clean up."""
     program = (
         "import asyncio, sys\n"
-        "from chatsite.engine import spawn\n"
+        "from chatsite.engine.client import EngineClient\n"
+        "from tests.support.children import load\n"
         "async def main():\n"
-        "    child = await spawn.start(['--name', 'x', '--backend', 'scripted'])\n"
-        "    await child.stderr.readline()\n"
-        "    print(child.process.pid, flush=True)\n"
+        "    client = EngineClient('x', backend='scripted')\n"
+        "    await client.start(load())\n"
+        "    print(client.pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -192,6 +196,10 @@ async def test_a_child_dies_with_its_parent(tmp_path):
             return
         await asyncio.sleep(0.05)
     pytest.fail("the child outlives its parent")
+
+
+def environment_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/environ").read_text()
 
 
 def alive(pid: int) -> bool:
@@ -213,35 +221,42 @@ async def test_the_name_is_seen_in_the_list_of_processes(client):
 
 
 async def test_no_secret_reaches_the_child(monkeypatch):
+    # Of a child that has not hidden its memory yet: it waits for its first frame.
     monkeypatch.setenv("CHATSITE_SECRET_KEY", "hush")
     monkeypatch.setenv("DATABASE_URL", "postgres://hush")
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    client = EngineClient("scripted", backend="scripted")
-    try:
-        await client.start(load())
-        environment = of_process(client, "environ")
-    finally:
-        await client.stop()
+    child = await spawn.start(["--name", "x", "--backend", "scripted"])
+    environment = environment_of(child.process.pid)
+    child.stdin.close()
+    await child.process.wait()
     names = {entry.partition("=")[0] for entry in environment.split("\0") if entry}
     assert "PATH" in names
     assert not {name for name in names if name.startswith(("CHATSITE", "DATABASE", "OMP"))}
     assert "hush" not in environment
 
 
-async def test_the_child_says_whether_it_is_cut_off():
+async def test_the_child_reports_its_sandbox_layers():
     lines: list[str] = []
     client = EngineClient("scripted", backend="scripted", on_log=lines.append)
     try:
-        await client.start(load())
+        loaded = await client.start(load())
         cut_off = len(of_process(client, "net/dev").splitlines()) == 3
+        status = of_process(client, "status")
     finally:
         await client.stop()
-    (line,) = [line for line in lines if "network" in line]
-    assert ("not cut off" in line) is not cut_off
+    active = loaded.protection.active
+    assert (NETWORK in active) is cut_off
+    assert (SECCOMP in active) is ("Seccomp:\t2" in status)
+    assert (NO_NEW_PRIVILEGES in active) is ("NoNewPrivs:\t1" in status)
+    assert str(loaded.protection) in "\n".join(lines)
 
 
-async def test_nonsense_on_the_pipe_ends_the_child(client):
-    client._child.stdin.write(b"\x04\x00\x00\x00junk")
+async def test_nonsense_on_the_pipe_ends_the_child(client, monkeypatch):
+    async def transmit(pipe, frame):
+        pipe.write(b"\x04\x00\x00\x00junk")
+
+    monkeypatch.setattr(frames, "transmit", transmit)
+    await client.send(ask("1", "hello"))
     assert await client.wait() == "ended"
 
 
@@ -267,7 +282,7 @@ async def test_parameters_out_of_range_never_reach_the_backend(client):
 
 
 class TestProbes:
-    async def probe(self, path: str, seconds: float = 30) -> tuning_store.Tried:
+    async def probe(self, path: str, seconds: float = 30) -> store.Tried:
         return await autotune.run_probe(
             Path(path), "scripted", PLAIN, 64, seconds=seconds, backend="scripted"
         )
@@ -282,7 +297,7 @@ class TestProbes:
     async def test_a_probe_that_crashes(self, model):
         assert (await self.probe(model("@load-crash"))).problem == "killed by SIGABRT"
 
-    async def test_a_probe_that_fails_says_its_last_words(self, model):
+    async def test_a_failed_probe_reports_its_last_log_lines(self, model):
         assert "told not to load" in (await self.probe(model("@load-fail"))).problem
 
     async def test_a_probe_that_hangs(self, model):

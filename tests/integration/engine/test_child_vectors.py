@@ -1,9 +1,9 @@
-"""Vectors from engine children over the scripted backend."""
+"""Embeddings from engine children over the scripted backend."""
 
 from __future__ import annotations
 
 from chatsite.engine.client import EngineClient
-from chatsite.engine.messages import Embed, Embedded, Failed
+from chatsite.engine.contract.messages import Embed, Embedded, Failed
 from tests.support.children import answer, ask, load, vectors
 
 
@@ -32,5 +32,5 @@ async def test_a_model_for_vectors_alone_says_so_when_asked_for_text(clients, mo
     _, end = await answer(client, "g")
     assert isinstance(end, Failed)
     assert end.code == "request_refused"
-    assert "embeddings" in end.message
+    assert "embedding model" in end.message
     assert isinstance(await vectors(client, Embed("e", "ann", ("word",))), Embedded)

@@ -1,5 +1,7 @@
-"""The engine over llama.cpp, for each way that models keep what they have read: everything, a
-sliding window, a state that only grows, or some of both."""
+"""The engine over llama.cpp, for each kind of model memory.
+
+These are full attention, a sliding window, a recurrent state, and mixtures.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chatsite.engine.backend import Chunk, Decoded
-from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.loop import Engine
-from chatsite.engine.messages import (
+from chatsite.engine.backends.llama.backend import LlamaBackend
+from chatsite.engine.batching.loop import Engine
+from chatsite.engine.contract.backend import Chunk, Decoded
+from chatsite.engine.contract.messages import (
     ChatMessage,
     Finished,
     Generate,
@@ -20,19 +22,19 @@ from chatsite.engine.messages import (
     Step,
     ToHost,
 )
-from chatsite.engine.prompt import PromptBuilder
-from chatsite.engine.template import ChatTemplate
-from chatsite.engine.tuning import Tuning
+from chatsite.engine.contract.tuning import Tuning
+from chatsite.engine.prompting.prompt import PromptBuilder
+from chatsite.engine.prompting.template import ChatTemplate
 from tests.support import families
 
-# Longer than the window of the model that has one.
+# Longer than the sliding window of the model that has one.
 LONG = "one two three four five six seven eight nine ten eleven twelve "
 PARAMS = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
 Talk = tuple[ChatMessage, ...]
 
 
 class Site:
-    """An engine that starts with nothing in memory, over a backend that others have used."""
+    """An engine with an empty cache, over a backend that other engines have used."""
 
     def __init__(self, backend: LlamaBackend, cache_bytes: int) -> None:
         for slot in range(backend.facts.slots):
@@ -52,7 +54,7 @@ class Site:
         return request.id
 
     def answer(self, messages: Talk, owner: str = "ann") -> tuple[str, int]:
-        """Text, and how many tokens of the prompt were there already."""
+        """Return the text, and how many tokens of the prompt were cached."""
         id = self.submit(messages, owner)
         return self.text_of(id), self.started(id).cached_tokens
 
@@ -97,12 +99,12 @@ def user(text: str) -> ChatMessage:
     return ChatMessage("user", text)
 
 
-def test_what_it_is(backend: LlamaBackend, family: str) -> None:
+def test_the_family_is_described(backend: LlamaBackend, family: str) -> None:
     assert backend.facts.architecture == family
-    assert backend.facts.can_cut == (family not in families.GROWING)
+    assert backend.facts.supports_truncation == (family not in families.GROWING)
 
 
-def test_a_conversation_goes_on_as_if_it_were_read_anew(make: MakeSite, family: str) -> None:
+def test_a_conversation_continues_as_if_prefilled_again(make: MakeSite, family: str) -> None:
     first = (user(LONG * 2),)
     site = make(0)
     said, cached = site.answer(first)
@@ -115,7 +117,7 @@ def test_a_conversation_goes_on_as_if_it_were_read_anew(make: MakeSite, family: 
         assert cached > 100
 
 
-def test_an_edited_question_is_cut_back_to_what_is_the_same(make: MakeSite, family: str) -> None:
+def test_an_edited_question_reuses_the_common_prefix(make: MakeSite, family: str) -> None:
     site = make(0)
     site.answer((user(LONG * 2 + "red"),))
     edited = (user(LONG * 2 + "blue and some more"),)
@@ -133,11 +135,12 @@ def test_a_conversation_that_lost_its_slot_comes_back(make: MakeSite, family: st
     talk = (*first, ChatMessage("assistant", said), user("and then " + LONG))
     again, cached = site.answer(talk)
     assert again == make(0).answer(talk)[0]
-    # Nonsense is not tokenized as it was written, so it has to be cut: not always possible.
+    # Random text is not tokenized as it was generated, so the cache has to be truncated, which not
+    # every model supports.
     assert (cached > 100) == (family not in {*families.GROWING, "gemma3"})
 
 
-def test_a_saved_sequence_goes_on_at_its_end(backend: LlamaBackend) -> None:
+def test_a_saved_sequence_continues_at_its_end(backend: LlamaBackend) -> None:
     tokens = backend.vocabulary.tokenize(LONG * 2, special=False)
     greedy = backend.sampler(PARAMS, [], [])
 
@@ -161,7 +164,7 @@ def test_a_saved_sequence_goes_on_at_its_end(backend: LlamaBackend) -> None:
     assert found[0] == found[1]
 
 
-def test_two_at_once_write_what_each_does_alone(make: MakeSite) -> None:
+def test_two_concurrent_requests_get_the_same_text_as_alone(make: MakeSite) -> None:
     talks = [(user(LONG + "red"),), (user("Something else. " + LONG),)]
     alone = [make(0).answer(talk)[0] for talk in talks]
     site = make(0)
@@ -169,7 +172,7 @@ def test_two_at_once_write_what_each_does_alone(make: MakeSite) -> None:
     assert [site.text_of(id) for id in ids] == alone
 
 
-def test_the_cache_of_one_is_nothing_to_another(make: MakeSite) -> None:
+def test_the_cache_is_not_shared_between_owners(make: MakeSite) -> None:
     site = make(64 << 20)
     site.answer((user(LONG * 2),))
     assert site.answer((user(LONG * 2),), owner="bob")[1] == 0

@@ -1,4 +1,4 @@
-"""llama.cpp itself, under the backend's interface: return codes, memory, vocabulary."""
+"""llama.cpp behind the backend's interface: return codes, memory, vocabulary."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from chatsite.engine.backend import Chunk, Decoded
-from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.messages import ChatMessage, Load, SamplingParams
-from chatsite.engine.prompt import PromptBuilder
-from chatsite.engine.template import ChatTemplate
-from chatsite.engine.tuning import Tuning
+from chatsite.engine.backends.llama.backend import LlamaBackend
+from chatsite.engine.contract.backend import Chunk, Decoded
+from chatsite.engine.contract.messages import ChatMessage, Load, SamplingParams
+from chatsite.engine.contract.tuning import Tuning
+from chatsite.engine.prompting.prompt import PromptBuilder
+from chatsite.engine.prompting.template import ChatTemplate
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -63,7 +63,7 @@ def test_a_batch_that_makes_no_sense_is_invalid_and_changes_nothing(backend):
     assert backend.memory.length(0) == 20
 
 
-def test_a_copied_and_cut_sequence_goes_on_as_if_prefilled(backend):
+def test_a_copied_and_truncated_sequence_continues_as_if_prefilled(backend):
     tokens = words(backend, 60)
     backend.decode([Chunk(0, 0, tokens[:40], 1)])
     fresh = next_token(backend, 39)
@@ -75,7 +75,7 @@ def test_a_copied_and_cut_sequence_goes_on_as_if_prefilled(backend):
     assert next_token(backend, 0) == fresh
 
 
-def test_a_saved_sequence_goes_on_in_another_slot_as_if_prefilled(backend):
+def test_a_saved_sequence_continues_in_another_slot_as_if_prefilled(backend):
     tokens = words(backend, 40)
     backend.decode([Chunk(0, 0, tokens, 1)])
     fresh = next_token(backend, 39)
@@ -90,7 +90,7 @@ def test_a_saved_sequence_goes_on_in_another_slot_as_if_prefilled(backend):
     assert next_token(backend, 0) == fresh
 
 
-def test_what_is_no_saved_sequence_is_refused_and_the_slot_can_be_used_again(backend):
+def test_an_invalid_saved_sequence_is_refused_and_the_slot_stays_usable(backend):
     tokens = words(backend, 40)
     backend.decode([Chunk(0, 0, tokens, 1)])
     fresh = next_token(backend, 39)
@@ -143,7 +143,7 @@ def test_an_ordinary_prompt_is_tokenized_whole(backend, prompts):
     assert prompts.build(messages)[0] == backend.vocabulary.tokenize(rendered, special=True)
 
 
-def test_no_control_token_of_the_model_can_be_written_by_people(backend, prompts):
+def test_no_control_token_of_the_model_can_be_written_by_users(backend, prompts):
     controls = backend.vocabulary.controls
     assert len(controls) > 5
 

@@ -1,20 +1,33 @@
-"""Sampling on llama.cpp: what is drawn, what is barred, what it is said to be worth."""
+"""Sampling with llama.cpp: drawn tokens, banned tokens, log probabilities."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chatsite.engine.backend import BadParameters, Chunk
-from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.messages import Load, SamplingParams
-from chatsite.engine.schema_grammar import to_gbnf
-from chatsite.engine.tuning import Tuning
+from chatsite.api.core import foreign
+from chatsite.engine.backends.llama.backend import LlamaBackend
+from chatsite.engine.backends.llama.sampler import LlamaSampler
+from chatsite.engine.batching.loop import Engine
+from chatsite.engine.contract.backend import BadParameters, Chunk, ConstraintError
+from chatsite.engine.contract.messages import (
+    Generate,
+    Load,
+    PromptOptions,
+    SamplingParams,
+    Step,
+    TokenLogprob,
+)
+from chatsite.engine.contract.tuning import Tuning
+from chatsite.engine.grammar.schema import to_gbnf
+from chatsite.engine.prompting.prompt import PromptBuilder
+from chatsite.engine.prompting.template import ChatTemplate
 
 PERSON = {
     "type": "object",
@@ -41,13 +54,14 @@ def backend(starter_model: Path) -> Iterator[LlamaBackend]:
 def write(
     backend: LlamaBackend, params: SamplingParams, most: int = 80, prompt: str = PROMPT
 ) -> tuple[str, bool]:
-    """The answer, and whether it came to its end by itself."""
+    """Return the answer, and whether it ended by itself."""
     tokens = backend.vocabulary.tokenize(prompt, special=True)
     backend.memory.clear(0)
     sampler = backend.sampler(params, tokens, [])
     text, at, new = b"", 0, tokens
     try:
         for _ in range(most):
+            backend.begin_step()
             backend.decode([Chunk(0, at, new, 1)])
             at += len(new)
             token = sampler.sample(len(new) - 1)
@@ -72,7 +86,7 @@ def test_an_answer_keeps_to_its_schema(backend, temperature):
 
 
 def test_a_grammar_holds_where_nothing_likely_fits(backend):
-    """No token of the alphabet is among the likeliest: all of the vocabulary must be asked."""
+    """No token of this alphabet is among the likeliest, so the whole vocabulary is searched."""
     text, ended = write(backend, SamplingParams(temperature=0, grammar='root ::= "ξψζ"'))
     assert (text, ended) == ("ξψζ", True)
 
@@ -118,18 +132,44 @@ def test_a_schema_without_bottom_is_refused():
         to_gbnf(schema)
 
 
-def test_a_grammar_goes_on_behind_text_of_an_earlier_attempt(backend):
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_t02_an_enum_of_a_thousand_values_gives_whole_json(backend, temperature):
+    values = [f"value-{n:04}" for n in range(1200)]
+    schema = {"type": "object", "properties": {"x": {"enum": values}}, "required": ["x"]}
+    params = SamplingParams(temperature=temperature, seed=3, json_schema=schema)
+    text, ended = write(backend, params)
+    assert ended
+    assert json.loads(text)["x"] in values
+
+
+def test_h4_a_hostile_grammar_ends_its_own_answer_with_an_error(backend):
+    ways = " | ".join(f"[a-z ] e{n}" for n in range(300))
+    rules = "\n".join(f'e{n} ::= "" | "x{n}"' for n in range(300))
+    grammar = f"root ::= r{{0,90000}}\nr ::= {ways}\n{rules}"
+    with pytest.raises(ConstraintError, match="ambiguous"):
+        write(backend, SamplingParams(temperature=0, grammar=grammar))
+
+
+def read(backend: LlamaBackend, sampler: LlamaSampler) -> None:
+    while not sampler.ready():
+        backend.begin_step()
+
+
+def test_a_grammar_continues_after_text_of_an_earlier_attempt(backend):
     vocabulary = backend.vocabulary
     params = SamplingParams(temperature=0, json_schema=PERSON)
     half = vocabulary.tokenize('{"name": "Tom", "kind"', special=False)
     sampler = backend.sampler(params, [], half)
+    read(backend, sampler)
     tokens = vocabulary.tokenize(PROMPT, special=True) + half
     backend.memory.clear(0)
     backend.decode([Chunk(0, 0, tokens, 1)])
     assert vocabulary.piece(sampler.sample(len(tokens) - 1)).strip().startswith(b":")
     sampler.close()
-    with pytest.raises(BadParameters, match="keep to the grammar"):
-        backend.sampler(params, [], vocabulary.tokenize("no JSON", special=False))
+    other = backend.sampler(params, [], vocabulary.tokenize("no JSON", special=False))
+    with pytest.raises(BadParameters, match="match the grammar"):
+        read(backend, other)
+    other.close()
 
 
 def test_bias_bars_and_forces_tokens(backend):
@@ -167,10 +207,78 @@ def test_log_probabilities_are_those_of_the_model(backend):
     silent.close()
 
 
-def test_narrowing_draws_what_the_whole_vocabulary_would(backend):
-    """The same seed over forty candidates, found either way."""
+def test_narrowing_draws_the_same_tokens_as_the_whole_vocabulary(backend):
+    """Draws among the same forty candidates with the same seed, found either way."""
     near = SamplingParams(temperature=1.0, top_k=40, top_p=1, min_p=0, seed=11)
     assert write(backend, near, 20) == write(backend, near, 20)
     wide = SamplingParams(temperature=1.0, top_k=backend.vocabulary.size, min_p=0.9, seed=11)
     narrow = SamplingParams(temperature=1.0, top_k=5, min_p=0.9, top_p=1, seed=11)
     assert write(backend, wide, 20)[0] == write(backend, narrow, 20)[0]
+
+
+def test_d7_stop_tokens_are_barred_before_min_tokens_and_must_exist(backend: LlamaBackend) -> None:
+    tokens = backend.vocabulary.tokenize(PROMPT, special=True)
+    backend.memory.clear(0)
+    backend.decode([Chunk(0, 0, tokens, 1)])
+    row = len(tokens) - 1
+    greedy = SamplingParams(temperature=0)
+    likeliest = backend.sampler(greedy, tokens, []).sample(row)
+    barring = SamplingParams(temperature=0, stop_tokens=(likeliest,), min_tokens=1)
+    assert backend.sampler(barring, tokens, []).sample(row) != likeliest
+    with pytest.raises(BadParameters, match="stop_token_ids"):
+        backend.sampler(SamplingParams(stop_tokens=(1 << 30,)), tokens, [])
+
+
+def run(backend: LlamaBackend, request: Generate) -> tuple[str, list[TokenLogprob]]:
+    """Return the text of one request and its log probabilities, through the loop."""
+    frames: list[Any] = []
+    engine = Engine(backend, frames.append, step_target_ms=200)
+    template = ChatTemplate(backend.template)
+    prompts = PromptBuilder(template, backend.vocabulary, backend.facts.context, backend.grammar)
+    engine.submit(prompts.prepare(request, 0.0))
+    while not engine.idle:
+        engine.step()
+    deltas = [delta for frame in frames if isinstance(frame, Step) for delta in frame.deltas]
+    found = [logprob for delta in deltas for logprob in delta.logprobs]
+    return "".join(delta.text for delta in deltas), found
+
+
+def test_d10_a_prompt_is_scored_as_an_answer_is(backend: LlamaBackend) -> None:
+    """Generated tokens have the same log probabilities when they are sent as a prompt."""
+    tokens = tuple(backend.vocabulary.tokenize(PROMPT * 3, special=True))
+    asked = SamplingParams(temperature=0, max_tokens=8, top_logprobs=1)
+    _text, answer = run(backend, Generate("a", "ann", (), asked, options=PromptOptions(raw=tokens)))
+    again = (*tokens, *(one.token for one in answer))
+    options = PromptOptions(raw=again, echo="prompt")
+    params = SamplingParams(temperature=0, max_tokens=1, top_logprobs=1)
+    text, scored = run(backend, Generate("b", "ann", (), params, options=options))
+    assert [one.token for one in scored[:-1]] == list(again)
+    assert math.isnan(scored[0].logprob)
+    behind = scored[len(tokens) : len(again)]
+    assert [one.logprob for one in behind] == pytest.approx(
+        [one.logprob for one in answer], abs=0.2
+    )
+    # The test by which lm-evaluation-harness recognizes a greedy answer.
+    assert all(one.top[0][0] == one.token for one in behind)
+    assert text.startswith("user\nGive me a record.")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "shape"),
+    [
+        (foreign.regex(r"[A-C]{2,4}-\d{3}", "regex"), r"[A-C]{2,4}-\d{3}"),
+        (foreign.regex('a?b|c"\\\\d', "regex"), r'a?b|c"\\d'),
+        (
+            foreign.choice(["positive", "negative", 'so "so"'], "choice"),
+            'positive|negative|so "so"',
+        ),
+    ],
+    ids=["class", "escapes", "choice"],
+)
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_d7_an_answer_keeps_to_the_constraints_of_other_servers(
+    backend: LlamaBackend, constraint: dict[str, Any], shape: str, temperature: float
+) -> None:
+    text, ended = write(backend, SamplingParams(temperature=temperature, seed=3, **constraint))
+    assert ended
+    assert re.fullmatch(shape, text)

@@ -1,4 +1,4 @@
-"""Drawing from logits that are given, over llama.cpp's stages."""
+"""Drawing from given logits, over llama.cpp's stages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from chatsite.engine.backend import ComputeError
-from chatsite.engine.llama_backend import LlamaBackend
-from chatsite.engine.messages import Load, SamplingParams
-from chatsite.engine.tuning import Tuning
+from chatsite.engine.backends.llama.backend import LlamaBackend
+from chatsite.engine.contract.backend import ComputeError
+from chatsite.engine.contract.messages import Load, SamplingParams
+from chatsite.engine.contract.tuning import Tuning
 from tests.support import families
 
 
@@ -27,13 +27,13 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaBackend]:
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("top_k", [0, 40])
 @pytest.mark.parametrize("number", [np.nan, -np.inf])
-def test_numbers_that_are_none_are_an_error_and_no_token(
+def test_nan_logits_are_an_error_and_no_token(
     backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch, temperature, top_k, number
 ) -> None:
     params = SamplingParams(temperature=temperature, top_k=top_k, seed=1)
     sampler = backend.sampler(params, [], [])
     logits = np.full(backend.vocabulary.size, number, dtype=np.float32)
-    monkeypatch.setattr(sampler, "_logits", lambda row: logits)
+    monkeypatch.setattr(sampler, "logits", lambda row: logits)
     with pytest.raises(ComputeError, match="finite"):
         sampler.sample(0)
     logits[:] = 0
@@ -52,7 +52,7 @@ def test_numbers_that_are_none_are_an_error_and_no_token(
         {"top_p": 0.95, "min_p": 0.1},
     ],
 )
-def test_what_is_left_out_beforehand_changes_no_draw(
+def test_tokens_excluded_beforehand_change_no_draw(
     backend: LlamaBackend, monkeypatch: pytest.MonkeyPatch, stages
 ) -> None:
     size = backend.vocabulary.size
@@ -63,12 +63,12 @@ def test_what_is_left_out_beforehand_changes_no_draw(
         for seed in range(100):
             every = {"top_p": 1.0, "min_p": 0.0, "temperature": 0.9, "seed": seed}
             sampler = backend.sampler(SamplingParams(**{**every, **stages}, top_k=top_k), [], [])
-            monkeypatch.setattr(sampler, "_logits", lambda row: logits)
+            monkeypatch.setattr(sampler, "logits", lambda row: logits)
             found.append(sampler.sample(0))
             sampler.close()
         return found
 
     narrowed = draws(0)
-    # All but the least likely token, for llama.cpp's own stages.
+    # All but the least likely token, so that llama.cpp's own stages run.
     assert draws(size - 1) == narrowed
     assert len(set(narrowed)) > 3

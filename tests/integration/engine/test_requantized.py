@@ -1,4 +1,4 @@
-"""A real copy with faster weights says what its file says."""
+"""A real copy with faster weights answers like its file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import asyncio
 import pytest
 
 from chatsite.engine.client import EngineClient
-from chatsite.engine.messages import ChatMessage, Finished, Generate, Load, SamplingParams, Step
-from chatsite.engine.requantized import Copy
-from chatsite.engine.tuning import Tuning
+from chatsite.engine.contract.messages import (
+    ChatMessage,
+    Finished,
+    Generate,
+    Load,
+    SamplingParams,
+    Step,
+)
+from chatsite.engine.contract.tuning import Tuning
+from chatsite.engine.tuning.requantized import Copy
 
 FILE = Tuning(use_extra_bufts=False, flash_attention=False, threads=1)
 TEXT = "Write a long story about a sailor, a storm and a lighthouse."
@@ -17,7 +24,7 @@ TOKENS = 48
 
 
 async def written(path: str) -> tuple[list[int], list[dict[int, float]]]:
-    """The tokens of the answer, and the log probabilities of the ten likeliest in each place."""
+    """Return the answer's tokens, and the log probabilities of the ten likeliest per place."""
     client = EngineClient("x")
     await client.start(Load("x", path, FILE, 512, 2, 200))
     params = SamplingParams(temperature=0.0, max_tokens=TOKENS, top_logprobs=10)
@@ -37,7 +44,7 @@ async def written(path: str) -> tuple[list[int], list[dict[int, float]]]:
         await client.stop()
 
 
-async def test_a_copy_is_as_likely_to_say_what_its_file_says(starter_model, tmp_path):
+async def test_a_copy_has_the_log_probabilities_of_its_file(starter_model, tmp_path):
     copy = Copy(tmp_path / "copies", "d")
     assert await copy.make(starter_model, 2) == ""
     assert [path.name for path in copy.folder.iterdir()] == ["d-Q8_0.gguf"]
@@ -47,7 +54,7 @@ async def test_a_copy_is_as_likely_to_say_what_its_file_says(starter_model, tmp_
     pairs = zip(tokens, copied_tokens, strict=True)
     same = next((at for at, (a, b) in enumerate(pairs) if a != b), TOKENS)
     assert same >= 5
-    # As long as both wrote the same, their odds are the same but for a rounding.
+    # As long as both texts agree, the log probabilities differ only by rounding.
     apart = [
         abs(a[token] - b[token])
         for a, b in zip(odds[:same], copied_odds[:same], strict=True)
@@ -57,7 +64,7 @@ async def test_a_copy_is_as_likely_to_say_what_its_file_says(starter_model, tmp_
     assert sum(apart) / len(apart) < 0.25
 
 
-async def test_what_is_no_model_leaves_no_copy(tmp_path):
+async def test_an_invalid_model_leaves_no_copy(tmp_path):
     source = tmp_path / "junk.gguf"
     source.write_bytes(b"GGUF" + b"\xff" * 4096)
     copy = Copy(tmp_path / "copies", "d")

@@ -1,4 +1,4 @@
-"""People and a model, as the chat's tests have them."""
+"""Users and a model, as in the chat's tests."""
 
 from tests.integration.chat.conftest import alice, bob, model  # noqa: F401
 from tests.support.pages import unbuilt  # noqa: F401

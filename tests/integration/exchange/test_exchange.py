@@ -1,4 +1,4 @@
-"""Conversations out as files and in again, whole and once."""
+"""Export and import of conversations: complete and idempotent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from django.test import Client
 from redis.asyncio import Redis
 
 from chatsite.accounts.models import User
-from chatsite.chat import prompt
-from chatsite.chat.attachments.models import Attachment
-from chatsite.chat.models import Conversation, Generation, Message
+from chatsite.conversations import prompt
+from chatsite.conversations.attachments.models import Attachment
+from chatsite.conversations.models import Conversation, Generation, Message
 from chatsite.exchange import taking, views
 from chatsite.search import find
 from tests.unit.exchange.test_readers import chatgpt, chatgpt_node
@@ -23,7 +23,7 @@ from tests.unit.exchange.test_readers import chatgpt, chatgpt_node
 
 @pytest.fixture(autouse=True)
 def _redis(redis: Redis) -> None:
-    """Hints go through it."""
+    """Start the real Redis, for hints."""
 
 
 def trees(count: int = 1) -> list[dict[str, Any]]:
@@ -61,23 +61,24 @@ def test_import_is_whole_found_and_idempotent(alice: User, bob: User) -> None:
     assert {row.model for row in Generation.objects.of(alice)} == {"gpt-4o", ""}
     found = find.search(alice, "数据库")["results"]
     assert len(found) == 2
-    conversation = Conversation.objects.get(pk=found[0]["conversation"]["id"])
+    conversation = Conversation.objects.get(pk=found[0]["conversation"].id)
     contents = [message.content for message in conversation.messages.order_by("created_at")]
     assert contents == ["关于数据库的问题", "First answer", "Second **answer**"]
     assert conversation.head is not None
     assert conversation.head.content == "Second **answer**"
     assert client.get(f"/c/{conversation.pk}/").status_code == 200
-    # Another person's import is their own matter.
+    # Another user's import is independent.
     assert taking.take(bob, trees())["taken"] == 1
 
 
-def test_what_was_deleted_can_be_taken_again(alice: User) -> None:
+def test_a_deleted_conversation_can_be_imported_again(alice: User) -> None:
     taking.take(alice, trees())
     conversation = Conversation.objects.of(alice).get()
     signed_in(alice).delete(f"/chat/conversations/{conversation.pk}/")
     assert taking.take(alice, trees())["taken"] == 1
     assert Conversation.objects.of(alice).get().pk != conversation.pk
-    assert not Conversation.objects.deleted_by(alice).exists()
+    # The deleted copy can still be restored until it is purged.
+    assert Conversation.objects.deleted_by(alice).get().pk == conversation.pk
 
 
 def test_one_as_markdown_and_json(alice: User, bob: User) -> None:
@@ -158,7 +159,7 @@ def test_all_as_one_file(alice: User, bob: User) -> None:
     taking.take(bob, trees(1))
     client = signed_in(alice)
     response: Any = client.get("/chat/export/")
-    # Each takes disk and a processor: one of a person at a time.
+    # Each export takes disk and CPU time, so a user may have one at a time.
     refused = client.get("/chat/export/")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "export_busy")
 
@@ -178,11 +179,11 @@ def test_all_as_one_file(alice: User, bob: User) -> None:
     unread = client.get("/chat/export/")
     assert unread.status_code == 200
     unread.close()
-    assert not views._open
+    assert not views.open_exports
 
 
 @pytest.mark.parametrize("body", ["", "{", "{}", "[" * 100_000, json.dumps([0] * 201)])
-def test_bodies_that_are_no_list(alice: User, body: str) -> None:
+def test_bodies_that_are_not_lists(alice: User, body: str) -> None:
     response = signed_in(alice).post("/chat/import/", body, content_type="application/json")
     assert response.status_code == 400
 

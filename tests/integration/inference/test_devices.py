@@ -1,4 +1,4 @@
-"""Layers of models on devices that are scripted: none, one, two, full ones, and one that fails."""
+"""Layers of models on scripted devices: none, one, two, full ones, and a failing one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from chatsite.engine.devices import Device
+from chatsite.capacity.offload_layout import Option
+from chatsite.engine.contract.devices import Device
 from chatsite.errors import ModelDoesNotFit
-from chatsite.inference.layout import Option
 from chatsite.inference.runner import ModelRunner
 from tests.support.site import MIB, SIZE, Site
 
 
 def gpu(name: str, mib: int) -> Device:
-    """With so much room for models."""
+    """Return a device with that much memory for models."""
     return Device(name, "TEST", "a device", (mib + 512) * MIB, 8192 * MIB)
 
 
@@ -23,8 +23,8 @@ ON_DEVICE = (Option(4096, SIZE, 0, layers=(50 * MIB,) * 4),)
 
 
 async def until_placed(site: Site, layers: int) -> ModelRunner:
-    """What the serving loop does for a name that somebody waits for."""
-    async with asyncio.timeout(20):
+    """Load the model as the serving loop does for a name with waiting requests."""
+    async with asyncio.timeout(60):
         while True:
             runner = await site.placement.runner_for("a")
             if runner and runner.state == "ready" and runner.layout.layers == layers:
@@ -42,7 +42,7 @@ async def test_layers_go_to_the_devices_that_have_room(site: Site) -> None:
     assert (found.device_layers, found.layers) == (3, 4)
     assert found.devices == {"GPU0": 100 * MIB, "GPU1": 50 * MIB} == site.placement.on_devices
     assert runner.layout.option.loaded == SIZE - 150 * MIB
-    # A second model goes where the first one is not: that has taken its part.
+    # A second model goes where the first one is not, since that uses its share.
     site.devices = (gpu("GPU0", 10), gpu("GPU1", 60))
     site.change("b", options=ON_DEVICE)
     runner.running["x"] = SimpleNamespace(began=0.0)  # type: ignore[assignment]
@@ -75,7 +75,7 @@ async def test_without_a_device_that_works_the_processor_computes_within_its_mem
     assert runner.promised < SIZE
     assert site.placement.statuses()[0].device_problem
     await site.placement.unload(runner.spec.digest)
-    # It is admitted by what it takes there, which may be too much.
+    # It is admitted by its size without the device, which may be too much.
     site.room = (SIZE - 1, 100 * SIZE)
     with pytest.raises(ModelDoesNotFit):
         await site.placement.runner_for("a")

@@ -15,17 +15,17 @@ from django.db import connections
 from redis.asyncio import Redis
 
 from chatsite.accounts.models import User
+from chatsite.answers.outcome import Outcome
+from chatsite.answers.queue.queue import Lease
+from chatsite.answers.queue.request import QueuedRequest
 from chatsite.chat import turns
-from chatsite.chat.models import Conversation, Generation, GenerationState, Via
 from chatsite.chat.protocol import Send
-from chatsite.dispatch.messages import Job
-from chatsite.dispatch.outcome import Outcome
-from chatsite.dispatch.queue import Lease
-from chatsite.inference.effects import Effects
+from chatsite.conversations.models import Conversation, Generation, GenerationState, Via
+from chatsite.inference.model_spec import ModelSpec
 from chatsite.inference.placement import Placement
 from chatsite.inference.runner import ModelRunner
-from chatsite.inference.running import Running
-from chatsite.inference.spec import ModelSpec
+from chatsite.inference.runner_callbacks import RunnerCallbacks
+from chatsite.inference.running_request import RunningRequest
 from chatsite.inference.titling import Titler
 from chatsite.search import find
 from chatsite.stream.publish import Publisher
@@ -40,12 +40,14 @@ def _nothing(*_: object) -> None:
 
 
 class Site:
-    """One model with two slots, and a person who has asked it something."""
+    """A model with two slots, and a user who has asked it something."""
 
     def __init__(self, publisher: Publisher, folder: Path, alice: User) -> None:
         self.publisher, self.alice = publisher, alice
         self.changed = asyncio.Event()
-        effects = Effects(_nothing, _nothing, _nothing, _nothing, self.changed.set, publisher)
+        effects = RunnerCallbacks(
+            _nothing, _nothing, _nothing, _nothing, self.changed.set, publisher
+        )
         spec = ModelSpec(
             *(
                 "tiny:latest",
@@ -71,22 +73,24 @@ class Site:
             await self.changed.wait()
         return runner
 
-    async def running(self, job: Job, said: str = "") -> Running:
+    async def running(self, job: QueuedRequest, said: str = "") -> RunningRequest:
         writer = await self.publisher.open(job.id, 1)
         if said:
             self.publisher.append(writer, said, tokens=1)
         saved = asyncio.create_task(asyncio.sleep(0, True))
-        return Running(Lease(job, 1, last_chance=False), writer, saved)
+        return RunningRequest(Lease(job, 1, last_chance=False), writer, saved)
 
     async def titled(self, content: str, outcome: Outcome = DONE) -> Conversation:
-        """What becomes of a conversation that begins so, once it was answered."""
+        """Return a conversation that begins with ``content`` after it was answered."""
         job = await sync_to_async(self.ask_now)(content)
         self.titler.answered(await self.running(job, "They ask a server."), outcome)
         await self.titler.step()
         return await Conversation.objects.alatest("created_at")
 
-    def ask_now(self, content: str) -> Job:
-        return turns.job(turns.make(self.alice, Send(str(uuid.uuid4()), content, "tiny:latest")))
+    def ask_now(self, content: str) -> QueuedRequest:
+        return turns.queued_request(
+            turns.make(self.alice, Send(str(uuid.uuid4()), content, "tiny:latest"))
+        )
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ async def site(redis: Redis, tmp_path: Path, transactional_db: None) -> AsyncIte
     site = Site(Publisher(redis, ended_ttl_seconds=60), tmp_path, alice)
     yield site
     await site.placement.stop_all()
-    await sync_to_async(connections.close_all)()  # PostgreSQL drops no database that is open
+    await sync_to_async(connections.close_all)()  # PostgreSQL drops no database in use
 
 
 async def test_the_model_names_the_conversation(site: Site) -> None:
@@ -116,7 +120,7 @@ async def test_the_model_names_the_conversation(site: Site) -> None:
 async def test_nonsense_leaves_the_first_line(site: Site, said: str) -> None:
     await site.load()
     found = await site.titled(f"{ASKED} {said}")
-    assert found.title.startswith("Please explain how")
+    assert found.title.startswith("How the names of computers")
     assert not found.untitled, "it is not tried again"
     assert await Generation.objects.filter(via=Via.TITLE).acount() == 1, "but counted"
 
@@ -149,7 +153,7 @@ async def test_answers_that_failed_and_short_questions_get_none(site: Site) -> N
     failed = await site.titled(f"{ASKED} How Names Are Resolved", Outcome(GenerationState.FAILED))
     assert failed.untitled, "the next answer may do better"
     short = await site.titled("Hello @next @say A Greeting")
-    assert short.title == "Hello @next @say A Greeting"
+    assert short.title == "@next @say A Greeting"
 
 
 async def test_it_is_an_administrators_choice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,15 +169,15 @@ async def test_it_gives_way_when_its_slot_is_needed(site: Site) -> None:
     job = await sync_to_async(site.ask_now)(slow)
     site.titler.answered(await site.running(job, "They ask a server."), DONE)
     making = asyncio.create_task(site.titler.step())
-    while not runner._asides._open:
+    while not runner.asides.open:
         await asyncio.sleep(0.01)
     others = [await sync_to_async(site.ask_now)(f"@delay-ms 30 @tokens {n}") for n in (300, 301)]
     for other in others:
         assert runner.free_slots > 0, "a title takes nobody's slot"
-        await runner.take(await site.running(other))
+        await runner.submit(await site.running(other))
     await making
     assert not await Generation.objects.filter(via=Via.TITLE).aexists()
     await site.titler.step()
-    assert not runner._asides._open, "and waits for a free one"
+    assert not runner.asides.open, "and waits for a free one"
     for other in others:
         await runner.cancel(other.id)

@@ -1,19 +1,24 @@
-"""The administration: who gets in, what it shows, and what it must never show."""
+"""The administration: access, contents, and secrets that it must never show."""
 
 import re
 
 import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import label_for_field
 from django.contrib.auth.models import Group, Permission
 from django.http import HttpRequest
+from django.test import RequestFactory
 from django.urls import reverse
+from django.utils import translation
 
 from chatsite.accounts.models import User
-from chatsite.chat.models import Conversation, Generation, Message
-from chatsite.inference import status
-from models_admin import catalogue, dashboard, store
+from chatsite.conversations.models import Conversation, Generation, Message
+from chatsite.hosts import status
+from models_admin import catalogue
+from models_admin.adminsite.site import site
 from models_admin.models import ModelName, ModelVersion
-from models_admin.site import site
-from tests.support.gguf import write
+from models_admin.store import files
+from tests.support.gguf import VOCABULARY, write
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir", "no_hosts")]
 
@@ -22,7 +27,7 @@ SECRET = "what-alice-wrote"
 
 @pytest.fixture
 def no_hosts(monkeypatch):
-    monkeypatch.setattr(dashboard, "hosts", list)
+    monkeypatch.setattr(status, "ask_from_thread", list)
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def root(client):
 
 @pytest.fixture
 def staff(client):
-    """Staff who may do everything that a right can be given for, but are no superuser."""
+    """Return a client of a staff user with every permission who is no superuser."""
     user = User.objects.create_user("staff", is_staff=True)
     user.user_permissions.set(Permission.objects.all())
     client.force_login(user)
@@ -48,7 +53,7 @@ def staff(client):
 
 @pytest.fixture
 def tiny(tmp_path):
-    return store.import_file(write(tmp_path / "tiny.gguf"), "tiny")
+    return files.import_file(write(tmp_path / "tiny.gguf", extra=(VOCABULARY,)), "tiny")
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def generation(alice):
 
 
 def pages(*objects) -> list[str]:
-    """Every page of the administration that these objects and their kinds have."""
+    """Return every page of the administration for these objects and their kinds."""
     found = [reverse("admin:index"), reverse("admin:app_list", args=["models_admin"])]
     for model in site._registry:
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
@@ -76,7 +81,9 @@ def pages(*objects) -> list[str]:
     return found
 
 
-def test_strangers_are_sent_to_the_one_sign_in(client, alice, tiny, generation):
+def test_anonymous_visitors_are_redirected_to_the_only_sign_in_page(
+    client, alice, tiny, generation
+):
     for page in pages(alice, tiny, tiny.version, generation):
         response = client.get(page)
         assert response.status_code == 302, page
@@ -84,7 +91,7 @@ def test_strangers_are_sent_to_the_one_sign_in(client, alice, tiny, generation):
         assert after.url.startswith("/accounts/login/?next=/admin/"), page
 
 
-def test_people_who_are_not_staff_are_refused(client, alice, tiny, generation):
+def test_users_who_are_not_staff_are_refused(client, alice, tiny, generation):
     client.force_login(alice)
     for page in pages(alice, tiny, tiny.version, generation):
         for answer in (client.get(page, follow=True), client.post(page, {}, follow=True)):
@@ -92,22 +99,20 @@ def test_people_who_are_not_staff_are_refused(client, alice, tiny, generation):
 
 
 @pytest.mark.usefixtures("root")
-def test_an_inactive_superuser_is_out(client):
+def test_an_inactive_superuser_is_refused(client):
     User.objects.update(is_active=False)
     assert client.get("/admin/").status_code == 302
 
 
 @pytest.mark.usefixtures("root")
-def test_the_sign_in_page_sends_those_who_are_in_to_the_overview(client):
+def test_the_sign_in_page_redirects_signed_in_staff_to_the_overview(client):
     assert client.get("/admin/login/").url == "/admin/"
     assert client.get("/admin/password_change/").url == "/accounts/password/change/"
 
 
 @pytest.mark.usefixtures("root")
-def test_no_page_shows_what_people_wrote_or_breaks_the_content_policy(
-    client, alice, tiny, generation
-):
-    forbidden = re.compile(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|javascript:")
+def test_no_page_shows_users_texts_or_breaks_the_content_policy(client, alice, tiny, generation):
+    forbidden = re.compile(r"<script(?![^>]*(\bsrc=|json))|<style|\sstyle=|\son[a-z]+=|javascript:")
     for page in pages(alice, tiny, tiny.version, generation):
         response = client.get(page)
         assert response.status_code in {200, 403}, page
@@ -133,37 +138,9 @@ def test_generations_are_read_only(client, generation):
     assert client.get(reverse("admin:chat_generation_add")).status_code == 403
 
 
-class TestOverview:
-    @pytest.mark.usefixtures("root", "generation")
-    def test_it_counts(self, client, tiny):
-        catalogue.quarantine(tiny.version.digest, "signal 11")
-        response = client.get("/admin/")
-        figures = response.context["dashboard"]
-        assert (figures.people, figures.administrators) == (2, 1)
-        assert (figures.waiting, figures.running) == (1, 0)
-        assert figures.stored == tiny.version.size
-        assert "signal 11" in response.text
-        assert "No host is running" in response.text
-
-    @pytest.mark.usefixtures("root")
-    def test_it_shows_hosts(self, client, monkeypatch):
-        model = status.ModelStatus("tiny:latest", "a", "ready", slots=8, busy=3, rss_bytes=1 << 20)
-        found = [status.HostStatus("h", "box-1", 1, (model,)), status.HostStatus("i", "box-2", 1)]
-        monkeypatch.setattr(dashboard, "hosts", lambda: found)
-        text = client.get("/admin/").text
-        for part in ("box-1", "3 / 8", "1.0\xa0MB", "box-2", "no model in memory"):
-            assert part in text
-
-    @pytest.mark.usefixtures("root")
-    def test_it_works_without_redis(self, client, monkeypatch, settings):
-        monkeypatch.undo()
-        settings.REDIS_URL = "unix:///nowhere/redis.sock"
-        assert "Redis does not answer" in client.get("/admin/").text
-
-
 class TestPeople:
     @pytest.mark.usefixtures("root", "generation")
-    def test_deleting_somebody_counts_what_goes_and_deletes_it(self, client, alice):
+    def test_deleting_a_user_counts_and_deletes_their_data(self, client, alice):
         page = reverse("admin:accounts_user_delete", args=[alice.pk])
         assert "Conversations: 1" in client.get(page).text
         client.post(page, {"post": "yes"})
@@ -180,11 +157,11 @@ class TestPeople:
         assert not User.objects.filter(pk=alice.pk).exists()
 
     @pytest.mark.usefixtures("root")
-    def test_two_people_can_not_share_a_name_in_another_case(self, client, alice):
+    def test_two_users_can_not_share_a_name_in_another_case(self, client, alice):
         bob = User.objects.create_user("bob")
         page = reverse("admin:accounts_user_change", args=[bob.pk])
         data = {"username": "ALICE", "date_joined_0": "2026-01-01", "date_joined_1": "00:00"}
-        assert "of this name already" in client.post(page, data).text
+        assert "That username is already taken." in client.post(page, data).text
         bob.refresh_from_db()
         assert bob.username == "bob"
 
@@ -249,7 +226,7 @@ class TestModels:
         catalogue.quarantine(tiny.version.digest, "signal 11")
         page = reverse("admin:models_admin_modelversion_changelist")
         data = {"action": "lift_quarantine", "_selected_action": [tiny.version_id]}
-        assert "may be loaded again" in client.post(page, data, follow=True).text
+        assert "released from quarantine" in client.post(page, data, follow=True).text
         assert catalogue.offered()
 
     def test_digest_and_size_can_not_be_changed(self, client, tiny):
@@ -261,3 +238,132 @@ class TestModels:
     def test_a_version_is_not_deleted_by_itself(self, client, tiny):
         page = reverse("admin:models_admin_modelversion_delete", args=[tiny.version_id])
         assert client.post(page, {"post": "yes"}).status_code == 403
+
+
+def test_page_2_the_default_is_set_in_the_list_of_models(client, root, tiny, tmp_path):
+    page = reverse("admin:models_admin_modelname_changelist")
+    values = {"tokenizer.chat_template": "{{ messages }}"}
+    names = ("one", "two")
+    one, two = (
+        files.import_file(write(tmp_path / name, values={**values, "general.name": name}), name)
+        for name in names
+    )
+    assert "default, chosen automatically" in client.get(page).text
+    assert client.post(page, {"make_default": two.pk}).status_code == 302
+    assert catalogue.default_name() == "two:latest"
+    text = client.get(page).text
+    assert f'name="make_default" value="{one.pk}"' in text
+    assert f'name="make_default" value="{two.pk}"' not in text
+    # A model without a chat template is refused with an explanation.
+    assert "chat template" in client.post(page, {"make_default": tiny.pk}, follow=True).text
+    assert catalogue.default_name() == "two:latest"
+    action = {"action": "choose_default", "_selected_action": [one.pk]}
+    client.post(page, action)
+    assert not ModelName.objects.filter(is_default=True).exists()
+
+
+def test_page_2_the_default_needs_the_right_to_change_models(client, staff, tiny):
+    staff.user_permissions.remove(Permission.objects.get(codename="change_modelname"))
+    page = reverse("admin:models_admin_modelname_changelist")
+    assert client.post(page, {"make_default": tiny.pk}).status_code == 403
+
+
+GENERATIONS = "admin:chat_generation_changelist"
+
+
+def test_page_8_an_administrator_stops_a_running_answer(
+    client, root, alice, generation, redis_url, caplog
+):
+    page = reverse(GENERATIONS)
+    assert f'name="stop" value="{generation.pk}"' in client.get(page).text
+    text = client.post(page, {"stop": generation.pk}, follow=True).text
+    assert "Stopped the answer for alice." in text
+    generation.refresh_from_db()
+    assert (generation.state, generation.finish_reason) == ("cancelled", "administrator")
+    assert generation.message.content == SECRET
+    (logged,) = [one for one in caplog.records if one.msg == "Administrator stopped a generation"]
+    assert (vars(logged)["generation"], vars(logged)["administrator"]) == (generation.pk, root.pk)
+    (entry,) = LogEntry.objects.filter(object_id=str(generation.pk))
+    assert entry.user == root
+    text = client.post(page, {"stop": generation.pk}, follow=True).text
+    assert "has already ended" in text
+    assert 'name="stop"' not in text
+
+
+def test_page_8_stopping_needs_a_right(client, staff, generation, redis_url):
+    page = reverse(GENERATIONS)
+    assert 'name="stop"' in client.get(page).text
+    staff.user_permissions.remove(Permission.objects.get(codename="change_generation"))
+    assert 'name="stop"' not in client.get(page).text
+    assert client.post(page, {"stop": generation.pk}).status_code == 403
+    generation.refresh_from_db()
+    assert generation.state == "queued"
+
+
+def test_page_8_an_answer_that_can_not_be_stopped_keeps_running(client, root, generation, settings):
+    settings.REDIS_URL = "unix:///nowhere"
+    text = client.post(reverse(GENERATIONS), {"stop": generation.pk}, follow=True).text
+    assert "is stopped" not in text
+    assert "messagelist" in text
+    generation.refresh_from_db()
+    assert (generation.state, generation.finish_reason) == ("queued", "")
+
+
+def test_page_49_availability_is_a_switch_in_the_row(client, root, tiny):
+    page = reverse("admin:models_admin_modelname_changelist")
+
+    def switch() -> str:
+        text = client.get(page).text
+        found = re.search(r'<button[^>]*role="switch"[^>]*>', text)
+        assert found
+        return found[0]
+
+    assert 'aria-checked="true"' in switch()
+    assert "Available to users: tiny:latest" in switch()
+    text = client.post(page, {"switch": tiny.pk}, follow=True).text
+    assert "tiny:latest is hidden from users." in text
+    assert 'aria-checked="false"' in switch()
+    assert not ModelName.objects.get().enabled
+    text = client.post(page, {"switch": tiny.pk}, follow=True).text
+    assert "tiny:latest is available to users." in text
+    entries = LogEntry.objects.filter(object_id=str(tiny.pk)).order_by("action_time")
+    assert [entry.change_message for entry in entries] == ["hidden", "available"]
+    for label in ("Update to latest version", "Roll back to previous version", "Check for updates"):
+        assert label in text
+
+
+def test_page_49_the_switch_needs_the_right_to_change_models(client, staff, tiny):
+    staff.user_permissions.remove(Permission.objects.get(codename="change_modelname"))
+    page = reverse("admin:models_admin_modelname_changelist")
+    assert client.post(page, {"switch": tiny.pk}).status_code == 403
+    assert ModelName.objects.get().enabled
+
+
+def test_page_50_every_page_has_a_menu_for_phones(client, root, alice):
+    for page in (reverse("admin:jobs"), reverse("admin:models_admin_modelname_changelist")):
+        menu = client.get(page).text.partition('id="admin-menu"')[2].partition("</aside>")[0]
+        for name in ("index", "jobs", "hosts", "models_admin_modelname_changelist"):
+            assert f'href="{reverse(f"admin:{name}")}"' in menu
+        assert menu.count(f'href="{page}"\n                   aria-current="page"') == 1
+
+
+def test_page_70_inputs_of_dates_and_times_have_labels(client, root, alice):
+    text = client.get(reverse("admin:accounts_user_change", args=[alice.pk])).text
+    for field in ("last_login", "date_joined"):
+        for part in (0, 1):
+            assert f'<label for="id_{field}_{part}">' in text
+            assert f'id="id_{field}_{part}"' in text
+
+
+def test_page_66_every_column_and_label_is_translated():
+    """Django falls back to the name of a field, which is English."""
+    request = RequestFactory().get("/admin/")
+    request.user = User.objects.create_superuser("root")
+    english = set()
+    with translation.override("zh-hans"):
+        for model, page in site._registry.items():
+            columns = [name for name in page.get_list_display(request) if isinstance(name, str)]
+            labels = [str(label_for_field(name, model, page)) for name in columns]
+            labels += [str(model._meta.verbose_name), str(model._meta.app_config.verbose_name)]
+            english |= {label for label in labels if label.isascii()}
+    assert english == set()

@@ -2,13 +2,25 @@
 
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
-from models_admin import catalogue, store
-from models_admin.models import ModelName
-from tests.support.gguf import write
+from chatsite.hosts import status
+from chatsite.hosts.status import HostStatus, ModelStatus
+from chatsite.management import job_actions
+from chatsite.management.progress_line import ProgressLine
+from chatsite.sandbox import landlock
+from chatsite.sandbox.protection import LANDLOCK, NETWORK, SECCOMP, Protection
+from models_admin import catalogue
+from models_admin.jobs import states
+from models_admin.jobs.progress import Progress
+from models_admin.models import Job, JobState, ModelName
+from models_admin.store import files
+from tests.support.gguf import VOCABULARY, write
+from tests.support.jobs import ask
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,7 +35,7 @@ def models(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_the_life_of_a_model(tiny, capsys):
+def test_the_lifecycle_of_a_model(tiny, capsys):
     assert "No models" in models(capsys, "list")
     assert "tiny:latest is installed" in models(capsys, "import", tiny, "--name", "tiny")
     assert "big:1b is installed" in models(capsys, "cp", "TINY", "big:1b")
@@ -39,7 +51,7 @@ def test_the_life_of_a_model(tiny, capsys):
     assert not ModelName.objects.exists()
 
 
-def test_the_list_for_programs(tiny, capsys):
+def test_the_list_as_json(tiny, capsys):
     models(capsys, "import", tiny, "--name", "tiny")
     (row,) = json.loads(models(capsys, "list", "--json"))
     assert row["name"] == "tiny:latest"
@@ -48,13 +60,13 @@ def test_the_list_for_programs(tiny, capsys):
     assert len(row["digest"]) == 64
 
 
-def test_the_list_says_what_is_wrong(tiny, capsys):
-    version = store.import_file(tiny, "tiny").version
+def test_the_list_shows_problems(tiny, capsys):
+    version = files.import_file(tiny, "tiny").version
     ModelName.objects.update(enabled=False)
     catalogue.quarantine(version.digest, "signal 11")
     version.path.unlink()
     out = models(capsys, "list")
-    assert "not offered; quarantined: signal 11; its file is missing" in out
+    assert "hidden; quarantined: signal 11; its file is missing" in out
 
 
 def test_how_a_model_is_held_in_memory(tiny, capsys):
@@ -63,6 +75,23 @@ def test_how_a_model_is_held_in_memory(tiny, capsys):
     assert "context 2048, slots default, keep-alive 300.0, pinned True" in said
     said = models(capsys, "set", "tiny", "--context", "default", "--keep-alive=-1", "--unpin")
     assert "context default, slots default, keep-alive -1.0, pinned False" in said
+
+
+def test_page_2_and_8_default_and_longest_answer_are_set_by_command(tmp_path, data_dir, capsys):
+    tiny = write(tmp_path / "tiny.gguf", extra=(VOCABULARY,))
+    models(capsys, "import", tiny, "--name", "tiny")
+    ModelName.objects.update(configuration={"template": "{{ .Prompt }}"})
+    said = models(capsys, "set", "tiny", "--answer-tokens", 500, "--default")
+    assert "maximum answer length 500, default for new chats" in said
+    model = ModelName.objects.get()
+    assert (model.answer_tokens, model.is_default) == (500, True)
+    models(capsys, "set", "tiny", "--answer-tokens", "default")
+    assert ModelName.objects.get().answer_tokens is None
+    ModelName.objects.update(configuration={}, is_default=False)
+    with pytest.raises(CommandError, match="chat template"):
+        models(capsys, "set", "tiny", "--default")
+    with pytest.raises(CommandError):
+        models(capsys, "set", "tiny", "--answer-tokens", 0)
     for wrong in (
         ("--slots", "0"),
         ("--slots", "many"),
@@ -74,7 +103,58 @@ def test_how_a_model_is_held_in_memory(tiny, capsys):
     assert ModelName.objects.get().slots is None
 
 
-def test_the_catalogue_says_what_fits(capsys, data_dir, settings):
+def test_a_default_that_is_refused_changes_nothing(tiny, capsys):
+    models(capsys, "import", tiny, "--name", "tiny")
+    ModelName.objects.update(enabled=False)
+    with pytest.raises(CommandError, match="not installed"):
+        models(capsys, "set", "tiny", "--context", 2048, "--pin", "--default")
+    model = ModelName.objects.get()
+    assert (model.context, model.pinned, model.is_default) == (None, False, False)
+
+
+def claimed() -> Job:
+    job = states.claim(ask().pk)
+    assert job is not None
+    return job
+
+
+class TestWithoutRedis:
+    """Commands that follow a job while Redis is not responding."""
+
+    @pytest.fixture(autouse=True)
+    def no_redis(self, settings, hub, sent, data_dir):
+        settings.REDIS_URL = "unix:///nowhere/redis.sock"
+
+    def test_a_job_of_a_worker_is_followed_in_the_database(self, monkeypatch, capsys):
+        job = claimed()
+        states.beat(job, stage="downloading", done=3, total=9)
+        shown = []
+
+        class Line(ProgressLine):
+            def __call__(self, progress):
+                shown.append(progress)
+                states.finish(job, JobState.DONE)
+
+        monkeypatch.setattr(job_actions, "ProgressLine", Line)
+        call_command("models", "follow", str(job.pk))
+        assert shown == [Progress("downloading", 3, 9)]
+
+    def test_a_job_of_a_dead_worker_is_run_here(self, capsys):
+        job = claimed()
+        Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        call_command("models", "follow", str(job.pk))
+        job.refresh_from_db()
+        assert (job.state, job.attempt) == (JobState.DONE, 2)
+
+    def test_a_pause_that_a_dead_worker_did_not_apply_is_applied(self, capsys):
+        job = claimed()
+        states.pause(job.pk)
+        Job.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        with pytest.raises(CommandError, match="The job is paused"):
+            call_command("models", "follow", str(job.pk))
+
+
+def test_the_catalogue_shows_which_models_fit(capsys, data_dir, settings):
     settings.ENV = settings.ENV.model_copy(update={"memory_mb": 8192})
     lines = models(capsys, "catalogue").splitlines()
     assert any(line.startswith("smollm2:135m ") and "Fits:" in line for line in lines)
@@ -88,12 +168,12 @@ def test_the_catalogue_says_what_fits(capsys, data_dir, settings):
 def test_if_missing_reads_nothing_when_the_name_is_installed(tiny, capsys, monkeypatch):
     models(capsys, "import", tiny, "--name", "tiny", "--if-missing")
     tiny.unlink()
-    monkeypatch.delattr(store, "import_file")
+    monkeypatch.delattr(files, "import_file")
     assert "installed" in models(capsys, "import", tiny, "--name", "Tiny", "--if-missing")
 
 
 def test_if_missing_brings_back_a_file_that_is_gone(tiny, capsys):
-    version = store.import_file(tiny, "tiny").version
+    version = files.import_file(tiny, "tiny").version
     version.path.unlink()
     models(capsys, "import", tiny, "--name", "tiny", "--if-missing")
     assert version.path.exists()
@@ -113,15 +193,17 @@ def test_if_missing_brings_back_a_file_that_is_gone(tiny, capsys):
     ],
 )
 @pytest.mark.usefixtures("data_dir")
-def test_what_can_not_be_done_is_said(arguments, reason):
+def test_failures_are_reported(arguments, reason):
     with pytest.raises(CommandError, match=reason):
         call_command("models", *arguments)
 
 
 @pytest.mark.parametrize("action", ["ps", "load", "unload", "run"])
-def test_without_a_site_the_way_to_start_it_is_said(tiny, settings, monkeypatch, action):
+def test_without_a_running_site_the_command_to_start_it_is_shown(
+    tiny, settings, monkeypatch, action
+):
     monkeypatch.setattr("sys.stdin", io.StringIO("Hello"))
-    store.import_file(tiny, "tiny")
+    files.import_file(tiny, "tiny")
     settings.REDIS_URL = "unix:///nowhere/redis.sock"
     with pytest.raises(CommandError, match="make run"):
         call_command("models", action, *([] if action == "ps" else ["tiny"]))
@@ -145,18 +227,46 @@ def level(found: dict[str, str], text: str) -> str:
 @pytest.mark.usefixtures("redis_url")
 class TestDoctor:
     def test_a_sound_installation_passes(self, tiny, capsys):
-        store.import_file(tiny, "tiny")
+        files.import_file(tiny, "tiny")
         code, found = doctor(capsys)
         assert code == 0
         assert level(found, "Python") == "OK"
         assert level(found, "Threads per model") == "OK"
-        assert level(found, "Redis answers") == "OK"
+        assert level(found, "Redis responds") == "OK"
         assert level(found, "tiny:latest") == "OK"
         assert level(found, "No inference host") == "WARN"
 
+    def test_m6_it_shows_the_sandbox_layers_of_children(self, tiny, capsys):
+        files.import_file(tiny, "tiny")
+        [held] = [what for what in doctor(capsys)[1] if what.startswith("Engine, renderer")]
+        assert ("Landlock (ABI" in held) is bool(landlock.version())
+        assert "no new privileges" in held
+
+    def test_m6_it_warns_of_an_engine_without_a_sandbox(self, tiny, capsys, monkeypatch):
+        files.import_file(tiny, "tiny")
+        weak = Protection({NETWORK: ""}, {LANDLOCK: "not enabled", SECCOMP: "refused"})
+        sound = Protection({LANDLOCK: "ABI 7", SECCOMP: ""})
+        model = ModelStatus("tiny", "d", "ready", protection=weak, renderer_protection=sound)
+        host = HostStatus("h", "box", 1, models=(model,))
+        monkeypatch.setattr(status, "ask_from_thread", lambda: [host])
+        _, found = doctor(capsys)
+        assert level(found, "box, engine of tiny: ") == "WARN"
+        assert level(found, "Not prevented: files that its user may read, connections") == "WARN"
+        assert level(found, "box, template renderer of tiny: ") == "OK"
+
+    @pytest.mark.parametrize(("url", "expected"), [("http://box:8010", "OK"), ("", "WARN")])
+    def test_a_file_on_another_host_is_no_failure(self, tiny, capsys, monkeypatch, url, expected):
+        version = files.import_file(tiny, "tiny").version
+        version.path.unlink()
+        host = HostStatus("h", "box", 1, files=(version.digest,), files_url=url)
+        monkeypatch.setattr(status, "ask_from_thread", lambda: [host])
+        code, found = doctor(capsys)
+        assert code == 0
+        assert level(found, "tiny:latest") == expected
+
     @pytest.mark.parametrize("damage", ["unlink", "touch"])
     def test_a_missing_or_short_file_fails(self, tiny, capsys, damage):
-        path = store.import_file(tiny, "tiny").version.path
+        path = files.import_file(tiny, "tiny").version.path
         path.unlink()
         if damage == "touch":
             path.touch()
@@ -167,7 +277,7 @@ class TestDoctor:
     def test_it_shows_tunings_with_reasons_and_survives_a_damaged_file(
         self, tiny, data_dir, capsys
     ):
-        digest = store.import_file(tiny, "tiny").version.digest
+        digest = files.import_file(tiny, "tiny").version.digest
         plain = {"use_extra_bufts": False, "flash_attention": False, "threads": 2, "ubatch": 512}
         flash = plain | {"flash_attention": True}
         measured = {"prefill_ms": 4.0, "decode_ms": 10.0, "depth": 512}
@@ -182,10 +292,10 @@ class TestDoctor:
         code, found = doctor(capsys)
         assert (code, level(found, "tuning.json")) == (0, "WARN")
 
-    def test_without_redis_it_goes_on(self, settings, capsys, data_dir):
+    def test_without_redis_it_continues(self, settings, capsys, data_dir):
         settings.REDIS_URL = "unix:///nowhere/redis.sock"
         _, found = doctor(capsys)
-        assert level(found, "does not answer") in {"WARN", "FAIL"}
+        assert level(found, "is not responding") in {"WARN", "FAIL"}
         assert level(found, "No model") == "WARN"
 
     def test_it_is_readable(self, data_dir, capsys):

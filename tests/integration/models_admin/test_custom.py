@@ -1,14 +1,15 @@
-"""Custom models: made from Modelfiles, applied to requests, written again."""
+"""Custom models: created from Modelfiles, applied to requests, written back."""
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from chatsite.engine.messages import ChatMessage
+from chatsite.engine.contract.messages import ChatMessage, PromptOptions
 from chatsite.errors import ModelMissing
-from models_admin import custom, store, versions
-from models_admin.custom import Configuration
-from models_admin.go_template import UntranslatableTemplate
-from models_admin.modelfile import BadModelfile
+from models_admin.config import custom
+from models_admin.config.custom import Configuration
+from models_admin.config.go_template import UntranslatableTemplate
+from models_admin.config.modelfile import BadModelfile
+from models_admin.store import files, versions
 from tests.support.gguf import write
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -17,7 +18,7 @@ USER = ChatMessage("user", "hi")
 
 @pytest.fixture
 def tiny(tmp_path, data_dir):
-    return store.import_file(write(tmp_path / "tiny.gguf"), "tiny")
+    return files.import_file(write(tmp_path / "tiny.gguf"), "tiny")
 
 
 def test_a_custom_model_inherits_and_comes_back_as_a_modelfile(tiny):
@@ -40,7 +41,7 @@ def test_a_copy_keeps_the_configuration_and_an_import_replaces_it(tiny, tmp_path
     custom.create("a", "FROM tiny\nSYSTEM one")
     versions.copy_name("a", "b")
     assert custom.configuration("b").system == "one"
-    store.import_file(write(tmp_path / "again.gguf"), "b")
+    files.import_file(write(tmp_path / "again.gguf"), "b")
     assert custom.configuration("b") == Configuration()
 
 
@@ -53,13 +54,13 @@ def test_a_copy_keeps_the_configuration_and_an_import_replaces_it(tiny, tmp_path
     ],
 )
 @pytest.mark.usefixtures("tiny")
-def test_what_can_not_be_made_is_refused(text, error):
+def test_an_invalid_custom_model_is_refused(text, error):
     with pytest.raises(error):
         custom.create("x", text)
     assert custom.configuration("x") == Configuration()
 
 
-def test_the_request_goes_before_the_model():
+def test_the_request_takes_precedence_over_the_model():
     made = Configuration(system="S", parameters={"top_k": 5, "seed": 1})
     request = custom.apply(made, [ChatMessage("system", "mine"), USER], {"seed": 2}, system="site")
     assert [m.content for m in request.messages] == ["mine", "hi"]
@@ -75,15 +76,20 @@ def test_a_joined_message_is_not_the_administrators_alone():
 
 
 def test_a_go_template_reaches_the_engine_as_jinja():
-    request = custom.apply(Configuration(template="[{{ .Prompt }}]"), [USER], {})
+    configured = Configuration(template="[{{ .Prompt }}]")
+    request = custom.apply(configured, [USER], {})
     assert request.options.template.startswith("{%")
+    assert request.options.template_administered
+    own = custom.apply(configured, [USER], {}, prompt=PromptOptions(template="mine"))
+    assert own.options.template == "mine"
+    assert not own.options.template_administered
 
 
 def test_the_command_line(tiny, tmp_path, capsys):
     file = tmp_path / "Modelfile"
     file.write_text("FROM tiny\nSYSTEM Arr.\nPARAMETER top_k 5\n")
     call_command("models", "create", "pirate", "-f", str(file))
-    assert "pirate:latest is made from tiny:latest." in capsys.readouterr().out
+    assert "pirate:latest was created from tiny:latest." in capsys.readouterr().out
     for part, shown in [("system", "Arr."), ("parameters", "top_k  5"), ("template", "")]:
         call_command("models", "show", "pirate", f"--{part}")
         assert capsys.readouterr().out.strip() == shown

@@ -1,16 +1,24 @@
-"""Downloads over real connections that are cut, resumed, stalled and lied to."""
+"""Downloads over real connections that are cut, resumed, stalled and sent wrong data."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.utils import timezone
 
-from models_admin import custom, disk, partial, updates, versions
-from models_admin.jobs import lines, states
-from models_admin.models import JobKind, JobState, ModelName, ModelVersion
+from chatsite.accounts.models import User
+from chatsite.api.ollama import jobs, pull
+from models_admin.config import custom
+from models_admin.jobs import job_log, states
+from models_admin.jobs.requests import Download
+from models_admin.models import Job, JobState, ModelName, ModelVersion
+from models_admin.sources import updates
+from models_admin.store import disk, partial, versions
 from tests.support.gguf import gguf, split_gguf
 from tests.support.hub import Hub, names_in
 from tests.support.jobs import CONTENT, DIGEST, PIECE, ask, done, partial_bytes, said, whole
@@ -31,7 +39,7 @@ def test_a_model_arrives_in_parts_over_several_connections(hub: Hub):
     starts = sorted(int(part[6:].partition("-")[0]) for part in hub.parts_asked() if part)
     assert starts == list(range(0, len(CONTENT), PIECE))
     assert said(job) == ["asked", "started", "found", "verified", "installed"]
-    assert all(lines.text(line) for line in job.lines.all())
+    assert all(job_log.text(line) for line in job.lines.all())
 
 
 @pytest.mark.parametrize("name", ["tiny:1b", "hf.co/org/tiny:1b"])
@@ -39,7 +47,7 @@ def test_both_kinds_of_source(hub: Hub, name):
     hub.needs_token = True
     assert done(ask(name)).state == JobState.DONE
     tokens = {path.partition("?")[0]: token for path, _range, token in hub.asked}
-    # The hub's own token stays with the hub, whose bytes are at the same origin here.
+    # The hub's token stays with the hub, whose content has the same origin here.
     assert {*tokens.values()} - {None} == (
         {"Bearer given"} if name == "tiny:1b" else {"Bearer mine"}
     )
@@ -58,7 +66,7 @@ def test_both_kinds_of_source(hub: Hub, name):
     ],
     ids="-".join,
 )
-def test_what_breaks_is_taken_up_where_it_ended(hub: Hub, faults):
+def test_a_broken_download_resumes_where_it_ended(hub: Hub, faults):
     hub.faults[:] = faults
     job = done(ask())
     assert (job.state, job.error) == (JobState.DONE, {})
@@ -67,7 +75,7 @@ def test_what_breaks_is_taken_up_where_it_ended(hub: Hub, faults):
 
 
 @pytest.mark.parametrize("fault", ["wrong_content", "wrong_range", "longer"])
-def test_what_was_not_published_gets_no_name(hub: Hub, fault):
+def test_content_that_was_not_published_gets_no_name(hub: Hub, fault):
     hub.faults[:] = [fault]
     hub.ranges = fault != "longer"
     job = done(ask())
@@ -75,7 +83,7 @@ def test_what_was_not_published_gets_no_name(hub: Hub, fault):
     assert job.error["code"] == "transfer_refused"
     assert not ModelName.objects.exists()
     assert not [name for name in names_in(disk.folder()) if name.startswith("sha256-")]
-    # The same again, from a source that is well: all of it is right.
+    # Resume from a source without faults: all content is correct.
     states.resume(job.pk)
     hub.ranges = True
     assert done(job).state == JobState.DONE
@@ -91,7 +99,7 @@ def test_a_source_that_gives_files_only_whole(hub: Hub):
     assert {"single", "unlike"} <= set(said(job))
 
 
-def test_a_file_that_changes_meanwhile_begins_anew(hub: Hub):
+def test_a_file_that_changes_meanwhile_is_downloaded_from_the_start(hub: Hub):
     hub.faults[:] = ["", "", "cut"] + ["busy"] * 40
     job = done(ask())
     assert job.state == JobState.QUEUED
@@ -105,15 +113,15 @@ def test_a_file_that_changes_meanwhile_begins_anew(hub: Hub):
     assert "unlike" in said(job)
 
 
-def test_what_is_not_there_says_so(hub: Hub):
+def test_a_missing_model_is_reported(hub: Hub):
     job = done(ask("tiny:9b"))
     assert (job.state, job.error["code"]) == (JobState.FAILED, "source_not_found")
 
 
-def test_content_that_is_here_is_not_fetched_twice(hub: Hub):
+def test_stored_content_is_not_downloaded_again(hub: Hub):
     done(ask())
     hub.asked.clear()
-    job = done(states.ask(JobKind.DOWNLOAD, "again:1", "hf.co/org/tiny:1b")[0])
+    job = done(states.ask(Download("hf.co/org/tiny:1b"), "again:1")[0])
     assert job.state == JobState.DONE
     assert hub.parts_asked() == []
     assert "present" in said(job)
@@ -127,7 +135,7 @@ def test_a_file_that_another_process_writes_is_waited_for(hub: Hub):
     assert (job.state, job.error["code"]) == (JobState.QUEUED, "partial_busy")
 
 
-def test_a_full_disk_is_said_before_anything_is_fetched(hub: Hub, monkeypatch):
+def test_a_full_disk_is_reported_before_the_download(hub: Hub, monkeypatch):
     monkeypatch.setattr(disk, "RESERVE", 1 << 60)
     job = done(ask())
     assert job.error["code"] == "disk_full"
@@ -142,11 +150,11 @@ def test_a_new_version_is_switched_to_and_back(hub: Hub):
     assert "switched" in said(done(ask()))
     model = ModelName.objects.get(name="tiny:1b")
     assert (model.version_id, model.previous_id) == (digest, DIGEST)
-    assert versions.go_back("tiny:1b").version_id == DIGEST
+    assert versions.rollback("tiny:1b").version_id == DIGEST
     newest = gguf(fill=b"\6", tensors=(("output.weight", PIECE),))
     hub.publish("tiny", "1b", newest)
     done(ask())
-    # One step back is kept, what is further back goes with its file.
+    # One earlier version is kept; older ones are deleted with their files.
     assert set(ModelVersion.objects.values_list("digest", flat=True)) == {
         DIGEST,
         hashlib.sha256(newest).hexdigest(),
@@ -154,7 +162,7 @@ def test_a_new_version_is_switched_to_and_back(hub: Hub):
     assert len(names_in(disk.folder())) == 2
 
 
-def test_what_the_source_says_of_a_model_goes_into_its_configuration(hub: Hub):
+def test_the_sources_parameters_become_the_models_configuration(hub: Hub):
     plain = gguf(fill=b"\3", tensors=(("output.weight", PIECE),))
     hub.publish(
         "told",
@@ -185,11 +193,11 @@ def test_what_the_source_says_of_a_model_goes_into_its_configuration(hub: Hub):
     "location",
     ["http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "https://127.0.0.1/x"],
 )
-def test_a_source_that_leads_inside_is_refused(hub: Hub, location, caplog):
+def test_a_source_that_redirects_to_an_internal_address_is_refused(hub: Hub, location, caplog):
     hub.location = location
     job = done(ask("hf.co/org/tiny:1b"))
     assert (job.state, job.error["code"]) == (JobState.FAILED, "fetch_refused")
-    assert "refused to fetch" in caplog.text
+    assert "Outgoing request refused" in caplog.text
     assert not ModelName.objects.exists()
 
 
@@ -209,10 +217,62 @@ def test_a_split_model_becomes_one_file(hub: Hub):
     assert updates.check([model]) == ([model], [])
 
 
-def test_connections_that_write_the_journal_at_once_do_not_disturb_each_other(hub: Hub):
+def test_concurrent_connections_write_the_journal_safely(hub: Hub):
     with (
         partial.hold("ab" * 32, 1 << 20) as file,
         ThreadPoolExecutor(4, thread_name_prefix="transfer") as pool,
     ):
         saved = [pool.submit(file.save) for _one in range(100)]
         assert [one.exception() for one in saved] == [None] * 100
+
+
+def statuses(job: Job) -> list[str]:
+    """Return the status lines that a client of Ollama's API receives."""
+
+    async def read() -> list[str]:
+        return [step["status"] async for step in pull.statuses(job)]
+
+    return async_to_sync(read)()
+
+
+def test_d6_a_pull_that_can_not_reach_its_source_ends_with_the_reason(hub: Hub, settings):
+    away = {"ollama_registry": "http://127.0.0.1:9"}
+    settings.ENV = settings.ENV.model_copy(update=away)
+    job = done(pull.asked("tiny:1b", User.objects.create_user("ann")))
+    assert job.state == JobState.QUEUED
+    with pytest.raises(pull.PullFailed) as failed:
+        statuses(job)
+    assert str(failed.value).startswith("pull model manifest: ")
+    assert "no connection to 127.0.0.1" in str(failed.value)
+    assert "will retry automatically" in str(failed.value)
+
+
+def test_d6_pulling_again_retries_immediately(hub: Hub, settings):
+    ann = User.objects.create_user("ann")
+    reachable = settings.ENV
+    away = {"ollama_registry": "http://127.0.0.1:9"}
+    settings.ENV = settings.ENV.model_copy(update=away)
+    job = done(pull.asked("tiny:1b", ann))
+    settings.ENV = reachable
+    again = pull.asked("tiny:1b", ann)
+    assert (again.pk, again.not_before) == (job.pk, None)
+    assert statuses(done(again))[-1] == "success"
+
+
+def test_d6_an_installed_model_whose_source_is_unreachable(hub: Hub, settings):
+    ann = User.objects.create_user("ann")
+    done(pull.asked("tiny:1b", ann))
+    settings.ENV = settings.ENV.model_copy(update={"ollama_registry": "http://127.0.0.1:9"})
+    job = done(pull.asked("tiny:1b", ann))
+    with pytest.raises(pull.PullFailed):
+        statuses(job)
+    assert whole()
+
+
+def test_d6_a_download_that_broke_off_in_the_middle_is_waited_for():
+    soon = timezone.now() + timedelta(seconds=30)
+    error = {"code": "fetch_failed", "message": "It broke off."}
+    broken = Job(state=JobState.QUEUED, not_before=soon, error=error, failures=1, done=10)
+    assert not jobs.is_put_off(broken)
+    broken.failures = 2
+    assert jobs.is_put_off(broken)

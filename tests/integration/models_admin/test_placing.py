@@ -1,14 +1,17 @@
-"""What administrators want of a model in memory, on its way to the inference hosts."""
+"""How administrators' placement settings reach the inference hosts."""
 
 from __future__ import annotations
 
 import pytest
 
-from chatsite.engine import requantized
-from chatsite.inference.status import HostMemory, HostStatus
-from models_admin import placing, quantize, store, versions
+from chatsite.engine.tuning import requantized
+from chatsite.hosts.status import HostMemory, HostStatus
+from models_admin import load_preferences
+from models_admin.jobs import quantize
+from models_admin.load_preferences import LoadPreferences
 from models_admin.models import ModelName
-from models_admin.placing import Wish
+from models_admin.store import files as store
+from models_admin.store import versions
 from tests.support.gguf import write
 
 pytestmark = pytest.mark.django_db
@@ -29,50 +32,54 @@ def tiny(tmp_path) -> ModelName:
 
 def test_names_of_one_version_share_what_is_loaded(tiny):
     other = versions.copy_name("tiny", "other")
-    assert placing.wish(tiny.version) == Wish()
+    assert load_preferences.preferences_of(tiny.version) == LoadPreferences()
     ModelName.objects.filter(pk=tiny.pk).update(context=2048, keep_alive=300, pinned=True)
     ModelName.objects.filter(pk=other.pk).update(context=1024, slots=2, keep_alive=-1)
-    assert placing.wish(tiny.version) == Wish(2048, 2, -1, True)
-    assert placing.pinned_names() == ["tiny:latest"]
+    assert load_preferences.preferences_of(tiny.version) == LoadPreferences(2048, 2, -1, True)
+    assert load_preferences.pinned_names() == ["tiny:latest"]
 
 
 def test_less_context_is_offered_unless_it_is_fixed(tiny):
-    found = placing.options(tiny.version, 32768, 2, flash_attention=False, fixed=False)
+    found = load_preferences.options(tiny.version, 32768, 2, flash_attention=False, fixed=False)
     assert [option.context for option in found] == [8192, 4096, 2048, 1024, 512]
-    # Half a KiB a token and layer.
+    # Half a KiB per token and layer.
     assert found[0].loaded - found[1].loaded == 2 * 4096 * 4 * 512
-    (only,) = placing.options(tiny.version, 4096, 2, flash_attention=False, fixed=True)
+    (only,) = load_preferences.options(tiny.version, 4096, 2, flash_attention=False, fixed=True)
     assert only == found[1]
 
 
 def test_a_copy_with_faster_weights_is_offered_first(tiny, starter_model):
-    assert placing.copy_bytes(tiny.version) == 0  # 32-bit floats stay as they are
+    assert load_preferences.copy_bytes(tiny.version) == 0  # 32-bit floats are not converted
     version = store.import_file(starter_model, "starter").version
-    copied, *files = placing.options(version, 512, 2, flash_attention=False, fixed=True, copy=True)
-    assert tuple(files) == placing.options(version, 512, 2, flash_attention=False, fixed=True)
+    copied, *files = load_preferences.options(
+        version, 512, 2, flash_attention=False, fixed=True, copy=True
+    )
+    assert tuple(files) == load_preferences.options(
+        version, 512, 2, flash_attention=False, fixed=True
+    )
     assert (copied.copy, files[0].copy) == (True, False)
-    size = placing.copy_bytes(version)
+    size = load_preferences.copy_bytes(version)
     assert size - version.size == copied.loaded - files[0].loaded
-    # Never less than llama.cpp makes of it.
+    # Never less than llama.cpp produces.
     made = quantize.estimate(version.path, requantized.KIND).after
     assert made <= size <= made * 1.05
 
 
-def test_a_file_that_is_not_there_counts_as_large_as_it_is(tiny):
+def test_a_missing_file_counts_with_its_recorded_size(tiny):
     tiny.version.path.unlink()
-    placing._shapes.cache_clear()
-    (only,) = placing.options(tiny.version, 4096, 2, flash_attention=False, fixed=False)
+    load_preferences.shapes_of.cache_clear()
+    (only,) = load_preferences.options(tiny.version, 4096, 2, flash_attention=False, fixed=False)
     assert only.total == tiny.version.size
 
 
-def test_whether_an_installed_model_fits_as_it_is_to_be_held(tiny, settings):
+def test_the_fit_of_an_installed_model_follows_its_placement(tiny, settings):
     settings.ENV = settings.ENV.model_copy(update={"memory_mb": 200})
     tiny.slots = 4
     tiny.save()
-    found = placing.fit_of(tiny)
+    found = load_preferences.fit_of(tiny)
     assert found
     assert (found.verdict, found.need.slots, found.need.context) == ("fits", 4, 4096)
     small = HostStatus("a", "a", 1, memory=HostMemory(1 << 30, 1 << 30, 1 << 26))
-    refused = placing.fit_of(tiny, [small])
+    refused = load_preferences.fit_of(tiny, [small])
     assert refused
     assert (refused.verdict, refused.room) == ("none", 1 << 26)

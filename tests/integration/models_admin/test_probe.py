@@ -1,4 +1,4 @@
-"""Files are loaded once in a child before they are models: what is broken is refused, and why."""
+"""Files are test-loaded in a child before they become models; broken ones are refused."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from chatsite.engine.check import CheckFailed, check
-from models_admin import gguf, probe
-from models_admin.versions import ImportRefused
+from chatsite.engine.load_test import CheckFailed, check
+from models_admin.gguf import header
+from models_admin.jobs import load_test
+from models_admin.store.versions import ImportRefused
 from tests.support import tiny_model
 
 MUTANTS = 200
@@ -23,22 +24,22 @@ def llama(settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"backend": "llama"})
 
 
-def test_a_whole_model_is_taken(tmp_path, llama):
-    probe.check(tiny_model.write(tmp_path / "model"))
+def test_a_complete_model_is_accepted(tmp_path, llama):
+    assert load_test.check(tiny_model.write(tmp_path / "model"))
 
 
-def test_what_llama_cpp_can_not_load_is_refused_with_its_reason(tmp_path, llama):
+def test_a_file_that_llama_cpp_can_not_load_is_refused_with_its_reason(tmp_path, llama):
     head = tiny_model.header().replace(b"ffn_gate", b"ffn_gaze")
     path = tmp_path / "model"
     path.write_bytes(head + tiny_model.weights())
     with pytest.raises(ImportRefused, match=r"blk\.0\.ffn_gate\.weight"):
-        probe.check(path)
+        load_test.check(path)
     with pytest.raises(ImportRefused, match="not a GGUF file"):
-        probe.check(Path(__file__))
+        load_test.check(Path(__file__))
 
 
 async def test_a_child_that_dies_is_a_reason(tmp_path):
-    """A vocabulary without words lets llama.cpp abort."""
+    """A vocabulary without words makes llama.cpp abort."""
     head = tiny_model.header()
     path = tmp_path / "model"
     path.write_bytes(_without_words(head) + tiny_model.weights())
@@ -65,8 +66,8 @@ async def test_two_hundred_mutated_headers(tmp_path):
     for number in range(MUTANTS):
         data = _mutant(head, source) + weights
         try:
-            gguf.check_model(io.BytesIO(data), len(data))
-        except gguf.BadGGUF as error:
+            header.check_model(io.BytesIO(data), len(data))
+        except header.BadGGUF as error:
             refused.append(str(error))
         else:
             readable.append(tmp_path / str(number))
@@ -89,7 +90,7 @@ async def test_two_hundred_mutated_headers(tmp_path):
 
 
 def _without_words(head: bytes) -> bytes:
-    """The tokenizer `none`, in the place of one whose name is a letter longer."""
+    """Replace the tokenizer by `none`, whose name is one letter shorter."""
     key = b"tokenizer.ggml.model"
     at = head.index(key) + len(key) + 4
     was = head[at : at + 13]

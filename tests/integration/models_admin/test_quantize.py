@@ -1,24 +1,25 @@
-"""Smaller and larger weights from a real model, which still chats."""
+"""Smaller and larger weights from a real model, which can still chat."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from chatsite.engine import messages as m
 from chatsite.engine.client import EngineClient
-from chatsite.engine.tuning import Tuning
+from chatsite.engine.contract import messages as m
+from chatsite.engine.contract.tuning import Tuning
 from chatsite.management import job_actions
-from models_admin import disk, gguf, quantize, store, versions
-from models_admin.memory import needed, shape_of
+from models_admin.gguf import header as gguf
+from models_admin.gguf.memory import needed, shape_of
+from models_admin.jobs import quantize
+from models_admin.jobs.quantize import QuantizeCancelled, QuantizeRefused
 from models_admin.models import ModelName
-from models_admin.quantize import QuantizeCancelled, QuantizeRefused
+from models_admin.store import disk, files, versions
 from tests.support import tiny_model
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def nothing(done: int, total: int) -> None:
@@ -36,7 +37,7 @@ def tiny(tmp_path, data_dir) -> Path:
 
 @pytest.fixture
 def starter(starter_model, data_dir) -> ModelName:
-    return store.import_file(starter_model, "smollm2:135m")
+    return files.import_file(starter_model, "smollm2:135m")
 
 
 async def chat(path: Path) -> tuple[str, m.Loaded]:
@@ -59,7 +60,6 @@ async def chat(path: Path) -> tuple[str, m.Loaded]:
     return "".join(said), loaded
 
 
-@pytest.mark.slow
 async def test_from_q4_to_f16_and_on(starter: ModelName, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     large = tmp_path / "f16.gguf"
@@ -86,25 +86,26 @@ async def test_from_q4_to_f16_and_on(starter: ModelName, tmp_path: Path) -> None
 def test_a_name_with_smaller_weights(
     tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_actions, "_PATIENCE_SECONDS", 0)  # no worker will come
-    model = store.import_file(tiny, "tiny")
-    versions.point("pirate:latest", model, {"system": "Arr.", "parent": "tiny:latest"})
+    monkeypatch.setattr(job_actions, "PATIENCE_SECONDS", 0)  # no worker will come
+    model = files.import_file(tiny, "tiny")
+    versions.set_alias("pirate:latest", model, {"system": "Arr.", "parent": "tiny:latest"})
     call_command("models", "quantize", "pirate", "q8_0", "--name", "small")
     assert "small:latest is installed" in capsys.readouterr().out
     made = ModelName.objects.get(name="small:latest")
     assert made.configuration["system"] == "Arr."
     assert made.version.path.stat().st_size < tiny.stat().st_size / 2
     assert not list(disk.folder().glob("*.part"))
-    # Over a name that is there: what it stood for is what it goes back to.
+    # Onto an existing name, whose old version is what a rollback restores.
     call_command("models", "quantize", "pirate", "f16", "--name", "small")
-    assert versions.go_back("small").version_id == made.version_id
-    with pytest.raises(CommandError, match="There is no quantization 'Q9'"):
+    assert versions.rollback("small").version_id == made.version_id
+    with pytest.raises(CommandError, match="Unknown quantization 'Q9'"):
         call_command("models", "quantize", "tiny", "q9", "--name", "small")
 
 
-def test_what_is_asked_to_end_ends_and_leaves_nothing(starter: ModelName, tmp_path: Path) -> None:
+def test_a_cancelled_quantization_ends_and_leaves_nothing(
+    starter: ModelName, tmp_path: Path
+) -> None:
     target = tmp_path / "target"
-    began = time.monotonic()
     answers = iter([False, False, True])
     with pytest.raises(QuantizeCancelled):
         quantize.quantize(
@@ -115,7 +116,6 @@ def test_what_is_asked_to_end_ends_and_leaves_nothing(starter: ModelName, tmp_pa
             lambda: target.exists() and next(answers),
         )
     assert not target.exists()
-    assert time.monotonic() - began < 60
 
     class Leaving(Exception):
         pass
@@ -129,7 +129,7 @@ def test_what_is_asked_to_end_ends_and_leaves_nothing(starter: ModelName, tmp_pa
     assert not target.exists()
 
 
-def test_what_can_not_be_quantized(tiny: Path, tmp_path: Path, monkeypatch) -> None:
+def test_invalid_quantizations_are_refused(tiny: Path, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(QuantizeRefused, match="not a GGUF file"):
         quantize.quantize(Path(__file__), tmp_path / "t", "Q8_0", nothing, never)
     broken = tmp_path / "broken"

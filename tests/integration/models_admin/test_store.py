@@ -8,10 +8,10 @@ import stat
 import pytest
 
 from chatsite.errors import ModelMissing
-from models_admin import disk, store, versions
+from models_admin.jobs.tasks import clean_partials
 from models_admin.models import ModelName, ModelVersion
 from models_admin.names import BadModelName
-from models_admin.tasks import clean_partials
+from models_admin.store import disk, files, versions
 from tests.support.gguf import gguf, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +32,7 @@ def stored(data_dir) -> set[str]:
 
 
 def test_a_file_is_stored_by_its_content(tiny, data_dir):
-    model = store.import_file(tiny, "Tiny")
+    model = files.import_file(tiny, "Tiny")
     digest = hashlib.sha256(tiny.read_bytes()).hexdigest()
     assert (model.name, model.version.digest) == ("Tiny:latest", digest)
     assert model.version.size == tiny.stat().st_size
@@ -44,12 +44,12 @@ def test_a_file_is_stored_by_its_content(tiny, data_dir):
 
 
 def test_the_same_content_again_changes_nothing(tiny, tmp_path, data_dir):
-    first = store.import_file(tiny, "tiny")
+    first = files.import_file(tiny, "tiny")
     inode = first.version.path.stat().st_ino
     copy = tmp_path / "copy.gguf"
     copy.write_bytes(tiny.read_bytes())
-    assert store.import_file(copy, "TINY:latest") == first
-    other = store.import_file(copy, "other")
+    assert files.import_file(copy, "TINY:latest") == first
+    other = files.import_file(copy, "other")
     assert other.version == first.version
     assert first.version.path.stat().st_ino == inode
     assert ModelVersion.objects.count() == 1
@@ -57,9 +57,9 @@ def test_the_same_content_again_changes_nothing(tiny, tmp_path, data_dir):
 
 
 def test_a_name_moves_to_other_content(tiny, tmp_path):
-    first = store.import_file(tiny, "tiny")
+    first = files.import_file(tiny, "tiny")
     ModelName.objects.update(enabled=False)
-    second = store.import_file(write(tmp_path / "b.gguf", fill=b"\1"), "Tiny")
+    second = files.import_file(write(tmp_path / "b.gguf", fill=b"\1"), "Tiny")
     assert second.pk == first.pk
     assert second.version != first.version
     second.refresh_from_db()
@@ -67,37 +67,37 @@ def test_a_name_moves_to_other_content(tiny, tmp_path):
 
 
 def test_a_damaged_or_missing_file_is_healed_by_importing_again(tiny):
-    path = store.import_file(tiny, "tiny").version.path
+    path = files.import_file(tiny, "tiny").version.path
     path.write_bytes(b"short")
-    store.import_file(tiny, "tiny")
+    files.import_file(tiny, "tiny")
     assert path.read_bytes() == tiny.read_bytes()
     path.unlink()
-    store.import_file(tiny, "tiny")
+    files.import_file(tiny, "tiny")
     assert path.read_bytes() == tiny.read_bytes()
 
 
 def test_moving_takes_the_file_away_without_a_copy(tiny):
     inode = tiny.stat().st_ino
-    model = store.import_file(tiny, "tiny", move=True)
+    model = files.import_file(tiny, "tiny", move=True)
     assert not tiny.exists()
     assert model.version.path.stat().st_ino == inode
     assert stat.S_IMODE(model.version.path.stat().st_mode) == 0o600
 
 
-def test_moving_what_is_stored_already_takes_the_file_away(tiny, tmp_path):
-    store.import_file(tiny, "tiny")
+def test_moving_a_stored_file_removes_the_source(tiny, tmp_path):
+    files.import_file(tiny, "tiny")
     second = write(tmp_path / "second.gguf")
-    path = store.import_file(second, "tiny", move=True).version.path
+    path = files.import_file(second, "tiny", move=True).version.path
     assert not second.exists()
     assert path.exists()
-    # The store's own file may be named too, for one that lost its rows.
-    assert store.import_file(path, "tiny", move=True).version.path.exists()
+    # The store's own file may be imported too, if its rows were lost.
+    assert files.import_file(path, "tiny", move=True).version.path.exists()
 
 
-def test_moving_what_others_may_write_to_copies_it(tiny, tmp_path):
+def test_moving_a_file_that_others_may_write_to_copies_it(tiny, tmp_path):
     os.link(tiny, tmp_path / "second-name")
     inode = tiny.stat().st_ino
-    model = store.import_file(tiny, "tiny", move=True)
+    model = files.import_file(tiny, "tiny", move=True)
     assert not tiny.exists()
     assert model.version.path.stat().st_ino != inode
 
@@ -106,8 +106,8 @@ def test_a_symbolic_link_is_copied_but_not_moved(tiny, tmp_path):
     link = tmp_path / "link.gguf"
     link.symlink_to(tiny)
     with pytest.raises(versions.ImportRefused, match="symbolic link"):
-        store.import_file(link, "tiny", move=True)
-    assert store.import_file(link, "tiny").version.path.exists()
+        files.import_file(link, "tiny", move=True)
+    assert files.import_file(link, "tiny").version.path.exists()
 
 
 @pytest.mark.parametrize(
@@ -115,31 +115,31 @@ def test_a_symbolic_link_is_copied_but_not_moved(tiny, tmp_path):
     [
         (b"", "not a GGUF"),
         (b"#!/bin/sh\n" * 100, "not a GGUF"),
-        (gguf()[:-1], "cut off"),
-        (gguf()[:40], "cut off"),
+        (gguf()[:-1], "truncated"),
+        (gguf()[:40], "truncated"),
         (gguf(tensors=[]), "vocabulary"),
     ],
 )
-def test_what_is_no_whole_model_is_refused_and_leaves_nothing(tmp_path, data_dir, content, reason):
+def test_an_invalid_model_is_refused_and_leaves_nothing(tmp_path, data_dir, content, reason):
     path = tmp_path / "x.gguf"
     path.write_bytes(content)
     with pytest.raises(versions.ImportRefused, match=reason):
-        store.import_file(path, "x")
+        files.import_file(path, "x")
     assert path.exists()
     assert not stored(data_dir)
     assert not ModelVersion.objects.exists()
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_a_path_that_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path / "none", tmp_path):
         with pytest.raises(versions.ImportRefused, match=str(path)):
-            store.import_file(path, "x")
+            files.import_file(path, "x")
 
 
 def test_a_bad_name_is_refused_before_any_work(tiny, data_dir):
     with pytest.raises(BadModelName):
-        store.import_file(tiny, "../../x")
+        files.import_file(tiny, "../../x")
     assert not (data_dir / "models").exists()
 
 
@@ -151,19 +151,19 @@ def test_a_file_that_grows_meanwhile_is_refused(tmp_path, data_dir):
             file.write(b"more")
 
     with pytest.raises(versions.ImportRefused, match="changed"):
-        store.import_file(path, "x", progress=grow)
+        files.import_file(path, "x", progress=grow)
     assert not stored(data_dir)
 
 
 def test_a_disk_without_room_is_refused_before_copying(tiny, monkeypatch, data_dir):
     monkeypatch.setattr(disk, "RESERVE", 1 << 60)
     with pytest.raises(disk.DiskFull, match="MB are free"):
-        store.import_file(tiny, "tiny")
+        files.import_file(tiny, "tiny")
     assert not stored(data_dir)
 
 
 def test_the_file_goes_with_its_last_name(tiny, data_dir):
-    store.import_file(tiny, "a")
+    files.import_file(tiny, "a")
     versions.copy_name("A", "someone/b:x")
     versions.remove_name("a:LATEST")
     assert len(stored(data_dir)) == 1
@@ -172,7 +172,7 @@ def test_the_file_goes_with_its_last_name(tiny, data_dir):
     assert not ModelVersion.objects.exists()
 
 
-def test_what_is_not_installed_can_be_neither_copied_nor_removed():
+def test_a_model_that_is_not_installed_can_be_neither_copied_nor_removed():
     with pytest.raises(ModelMissing):
         versions.copy_name("x", "y")
     with pytest.raises(ModelMissing):
@@ -180,15 +180,15 @@ def test_what_is_not_installed_can_be_neither_copied_nor_removed():
 
 
 def test_a_version_stays_while_a_name_may_go_back_to_it(tiny, tmp_path, data_dir):
-    old = store.import_file(tiny, "tiny").version
-    new = store.import_file(write(tmp_path / "b.gguf", fill=b"\1"), "tiny").version
+    old = files.import_file(tiny, "tiny").version
+    new = files.import_file(write(tmp_path / "b.gguf", fill=b"\1"), "tiny").version
     assert len(stored(data_dir)) == 2
-    assert versions.go_back("tiny").version == old
-    versions.forget_previous("tiny")
+    assert versions.rollback("tiny").version == old
+    versions.drop_previous("tiny")
     assert stored(data_dir) == {old.path.name}
     assert not new.path.exists()
-    with pytest.raises(versions.ImportRefused, match="before"):
-        versions.go_back("tiny")
+    with pytest.raises(versions.ImportRefused, match="no previous version"):
+        versions.rollback("tiny")
 
 
 def test_leftovers_go_and_files_in_the_making_stay(tiny, data_dir):
@@ -198,5 +198,5 @@ def test_leftovers_go_and_files_in_the_making_stay(tiny, data_dir):
         fcntl.flock(file, fcntl.LOCK_EX)
         clean_partials()
         assert stored(data_dir) == {"held.part"}
-    store.import_file(tiny, "tiny")
+    files.import_file(tiny, "tiny")
     assert "held.part" not in stored(data_dir)

@@ -1,4 +1,4 @@
-"""Imports that are killed, run into a full disk, or meet each other. Real processes."""
+"""Imports that are killed, fill the disk, or race with each other. Real processes."""
 
 import json
 import resource
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models_admin import disk, store
+from models_admin.store import disk, files
 from tests.support.gguf import write
 from tests.support.installation import go, heard, manage, python
 
@@ -17,13 +17,13 @@ import sys
 from pathlib import Path
 import django
 django.setup()
-from models_admin import store
+from models_admin.store import files
 
 def hold(done, total):
     print("writing", flush=True)
     sys.stdin.readline()
 
-store.import_file(Path(sys.argv[1]), "held", progress=hold)
+files.import_file(Path(sys.argv[1]), "held", progress=hold)
 """
 
 
@@ -34,7 +34,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def folder(migrated, settings):
-    """The model folder of the installation that the processes of a test share."""
+    """Return the model directory of the installation that the processes of a test share."""
     settings.DATA_DIR = Path(migrated["CHATSITE_DATA_DIR"])
     return disk.folder()
 
@@ -47,7 +47,7 @@ def test_a_killed_import_leaves_a_part_that_the_next_one_removes(migrated, model
     process = python(migrated, HELD, str(model))
     assert heard(process) == "writing"
     assert len(list(folder.glob("*.part"))) == 1
-    assert store.clean_partials() == []  # it is being written
+    assert files.clean_partials() == []  # it is being written
     process.kill()
     process.communicate()
     assert len(list(folder.glob("*.part"))) == 1
@@ -59,19 +59,19 @@ def test_a_killed_import_leaves_a_part_that_the_next_one_removes(migrated, model
 
 
 def test_a_full_disk_leaves_nothing(migrated, model, folder):
-    limit = (2 << 20, 2 << 20)  # enough for SQLite, not for the model
+    limit = (2 << 20, 2 << 20)  # enough for SQLite, but not for the model
     done = manage(
         migrated,
         *("models", "import", str(model), "--name", "x"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("CommandError: There is not enough space")
+    assert done.stderr.startswith("CommandError: The disk of the data folder is full")
     assert [path.name for path in folder.iterdir()] == [".lock"] or not list(folder.iterdir())
     assert installed(migrated) == []
 
 
-def test_two_imports_of_one_file_at_once_end_as_one(migrated, model, folder):
+def test_two_concurrent_imports_of_one_file_end_as_one(migrated, model, folder):
     racers = [python(migrated, HELD, str(model)) for _ in range(2)]
     for racer in racers:
         assert heard(racer) == "writing"

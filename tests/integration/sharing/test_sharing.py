@@ -1,4 +1,4 @@
-"""What is shared is a copy that signed-in people read, until its owner takes it back."""
+"""A share is a copy for signed-in users until its owner revokes it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from django.test import Client
 from redis.asyncio import Redis
 
 from chatsite.accounts.models import User
-from chatsite.chat.models import Conversation, Message
+from chatsite.conversations.models import Conversation, Message
 from chatsite.exchange import taking
 from tests.integration.exchange.test_exchange import trees
 
-# The forgery token of the form that changes the language.
+# The CSRF token of the form that changes the language.
 _TOKEN = re.compile(r'csrfmiddlewaretoken" value="\w+"')
 
 
 @pytest.fixture(autouse=True)
 def _redis(redis: Redis) -> None:
-    """The chat page asks it."""
+    """Start the real Redis, which the chat page asks."""
 
 
 @pytest.fixture
 def conversation(alice: User) -> Conversation:
-    """A question with two answers, of which the second is shown."""
+    """Return a question with two answers, the second of which is shown."""
     taking.take(alice, trees())
     return Conversation.objects.of(alice).get()
 
@@ -64,7 +64,7 @@ def test_readers_see_the_shown_branch_and_nothing_else(
         conversation=conversation, parent=conversation.head, role="user", content="private later"
     )
     assert "private later" not in reader.get(share["address"]).content.decode()
-    # Sharing gives no other right, and no list of what others share.
+    # Sharing grants no other permission, and no list of others' shares.
     assert reader.get(f"/chat/conversations/{conversation.pk}/").status_code == 404
     assert share["address"] not in reader.get("/share/").content.decode()
     anonymous = Client().get(share["address"])
@@ -85,7 +85,7 @@ def test_sharing_again_keeps_the_link(alice: User, bob: User, conversation: Conv
 
 
 @pytest.mark.parametrize("how", ["dialog", "list", "delete", "leave"])
-def test_what_is_not_shared_any_more_was_never_there(
+def test_a_revoked_share_looks_missing(
     alice: User, bob: User, conversation: Conversation, how: str
 ) -> None:
     owner, reader = signed_in(alice), signed_in(bob)

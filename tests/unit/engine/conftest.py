@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from chatsite.engine.backend import Chunk, Decoded
-from chatsite.engine.loop import Engine
-from chatsite.engine.messages import (
+from chatsite.engine.backends.scripted.backend import ScriptedBackend
+from chatsite.engine.batching.loop import Engine
+from chatsite.engine.contract.backend import Chunk, Decoded
+from chatsite.engine.contract.messages import (
     ChatMessage,
     Failed,
     Finished,
@@ -20,15 +21,16 @@ from chatsite.engine.messages import (
     Step,
     ToHost,
 )
-from chatsite.engine.prompt import PromptBuilder
-from chatsite.engine.scripted_backend import ScriptedBackend
-from chatsite.engine.template import ChatTemplate
-from chatsite.engine.tuning import Tuning
+from chatsite.engine.contract.tuning import Tuning
+from chatsite.engine.prompting.prompt import PromptBuilder
+from chatsite.engine.prompting.template import ChatTemplate
 
 
 class FaultyBackend(ScriptedBackend):
-    """Gives the outcomes in ``outcomes`` instead of computing, one per decode, then computes.
-    ``chunks`` records what was decoded, successfully or not."""
+    """Returns the outcomes in ``outcomes``, one per decode, then computes.
+
+    ``chunks`` records what was decoded, successfully or not.
+    """
 
     def __init__(self, load: Load) -> None:
         super().__init__(load, lambda progress: None)
@@ -45,7 +47,7 @@ class FaultyBackend(ScriptedBackend):
 
 
 class Harness:
-    """``frames`` holds everything emitted; time is a counter that moves by one ms a look."""
+    """``frames`` has all emitted frames; the clock advances by 1 ms per read."""
 
     def __init__(self, load: Load) -> None:
         self.frames: list[ToHost] = []

@@ -1,4 +1,4 @@
-"""What other programs export, as conversations here, and what is refused."""
+"""Conversations from other programs' exports, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from chatsite.engine.prompting import output
 from chatsite.exchange import tree
 from chatsite.exchange.readers import read
 from chatsite.exchange.tree import MESSAGES_MAX, Node, Unreadable, arranged, moment
@@ -64,6 +65,135 @@ def test_chatgpt_with_branches_tools_and_pictures() -> None:
     assert chat.nodes[1].model == "gpt-4o"
     assert chat.nodes[2].content == "Let me look.\n\n```\nprint(1)\n```\n\nIt is one.?"
     assert chat.left_out == 2
+
+
+def test_t81_a_message_to_a_tool_is_no_answer() -> None:
+    search = chatgpt_node("search", "q", "assistant", '{"search_query":[{"q":"x"}]}', kind="code")
+    search["message"]["recipient"] = "web.run"
+    canvas = chatgpt_node("canvas", "search", "assistant", '{"name":"doc"}')
+    canvas["message"]["recipient"] = "canmore.create_textdoc"
+    answer = chatgpt_node("a", "canvas", "assistant", "It rains.")
+    answer["message"]["recipient"] = "all"
+    chat = read(chatgpt(chatgpt_node("q", None, "user", "Rain?"), search, canvas, answer, head="a"))
+    assert [node.content for node in chat.nodes] == ["Rain?", "It rains."]
+    assert chat.left_out == 2
+
+
+MARK = "\ue200cite\ue202turn0search0\ue201"
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata", "shown"),
+    [
+        (f"It rains{MARK}.", {}, "It rains."),
+        (
+            f"It rains{MARK}.",
+            {
+                "content_references": [
+                    {
+                        "matched_text": MARK,
+                        "items": [{"url": "https://w.example/", "title": "W [1]"}],
+                    }
+                ]
+            },
+            "It rains ([W \\[1\\]](<https://w.example/>)).",
+        ),
+        (
+            f"It rains{MARK}.",
+            {"content_references": [{"matched_text": MARK, "items": [{"url": "javascript:x"}]}]},
+            "It rains.",
+        ),
+        ('In \ue200entity\ue202["city","Oslo"]\ue201.', {}, "In Oslo."),
+        (
+            "See \ue200url\ue202the page\ue202https://w.example/\ue201.",
+            {},
+            "See [the page](<https://w.example/>).",
+        ),
+        ("It rains【11†source】【4:1†a.pdf】.", {}, "It rains."),
+        (
+            "Rain【11†source】.",
+            {
+                "citations": [
+                    {"start_ix": 4, "end_ix": 15, "metadata": {"url": "https://w.example/"}}
+                ]
+            },
+            "Rain ([https://w.example/](<https://w.example/>)).",
+        ),
+        ("\ue200 alone", {"content_references": "x", "citations": [1]}, "\ue200 alone"),
+    ],
+)
+def test_t82_citation_marks_become_links_or_go(
+    content: str, metadata: dict[str, Any], shown: str
+) -> None:
+    node = chatgpt_node("a", None, "assistant", content, **metadata)
+    assert read(chatgpt(node, head="a")).nodes[0].content == shown
+
+
+def test_t83_the_models_name_of_the_conversation_is_kept() -> None:
+    raw = chatgpt(
+        chatgpt_node("q", None, "user", "?"),
+        chatgpt_node("a", "q", "assistant", "!"),
+        chatgpt_node("q2", "a", "user", "?"),
+        chatgpt_node("b", "q2", "assistant", "!", model_slug="o3"),
+        head="b",
+    )
+    chat = read(raw | {"default_model_slug": "gpt-5"})
+    assert [node.model for node in chat.nodes] == ["", "gpt-5", "", "o3"]
+
+
+def test_t84_attached_files_are_counted_once() -> None:
+    files = [{"name": "a.pdf"}, {"name": "b.png"}]
+    picture = {"content_type": "image_asset_pointer"}
+    chat = read(chatgpt(chatgpt_node("q", None, "user", "x", picture, attachments=files), head="q"))
+    assert chat.left_out == 2
+
+
+def test_thoughts_of_chatgpt_are_the_reasoning_of_its_answer() -> None:
+    thoughts = chatgpt_node("t", "q", "assistant", kind="thoughts")
+    thoughts["message"]["content"]["thoughts"] = [
+        {"summary": "Plan", "content": "Look </think> up"}
+    ]
+    chat = read(
+        chatgpt(
+            chatgpt_node("q", None, "user", "?"),
+            thoughts,
+            chatgpt_node("a", "t", "assistant", "Four."),
+            head="a",
+        )
+    )
+    answer = chat.nodes[1]
+    assert output.split(answer.content, answer.syntax, tools=False) == (
+        "Plan\n\nLook  up",
+        "Four.",
+        (),
+    )
+    assert (chat.head, chat.left_out) == (answer.key, 0)
+
+
+@pytest.mark.parametrize("quoted", ["> Two and two\n> is four", "&gt; Two and two\n&gt; is four"])
+def test_t85_reasoning_of_open_webui_is_reasoning_here(quoted: str) -> None:
+    content = (
+        f'<details type="reasoning" done="true" duration="3">\n<summary>Thought for 3 seconds'
+        f"</summary>\n{quoted}\n</details>\nFour. <details><summary>Mine</summary>x</details>"
+        '<details type="tool_calls" done="true" name="search" arguments="&quot;{}&quot;">\n'
+        "<summary>Tool Executed</summary>\n</details>\n"
+    )
+    messages = {"1": {"parentId": None, "role": "assistant", "content": content}}
+    history = {"messages": messages, "currentId": "1"}
+    chat = read({"chat": {"history": history, "system": "Be kind."}})
+    answer = chat.nodes[0]
+    assert output.split(answer.content, answer.syntax, tools=False)[:2] == (
+        "Two and two\nis four",
+        "Four. <details><summary>Mine</summary>x</details>",
+    )
+    assert chat.left_out == 2  # the call, and the system prompt
+
+
+def test_details_without_an_end_stay_text() -> None:
+    content = '<details type="reasoning">' * 2000
+    messages = {"1": {"parentId": None, "role": "assistant", "content": content}}
+    chat = read({"chat": {"history": {"messages": messages, "currentId": "1"}}})
+    assert chat.nodes[0].content == content
 
 
 def test_answers_that_branch_are_not_joined() -> None:
@@ -136,7 +266,7 @@ def test_open_webui() -> None:
         {"messages": [{"id": str(n)} for n in range(MESSAGES_MAX + 1)], "head": None},
     ],
 )
-def test_what_is_no_conversation_is_refused(raw: Any) -> None:
+def test_an_export_without_conversations_is_refused(raw: Any) -> None:
     with pytest.raises(Unreadable):
         read(raw)
 
@@ -160,9 +290,11 @@ def test_moments_of_all_kinds() -> None:
         assert found.isoformat() == "2023-11-14T22:13:20+00:00"
 
 
-def test_many_answers_in_a_row_do_not_become_one_without_end(monkeypatch) -> None:
+def test_many_answers_in_a_row_do_not_become_one_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(tree, "CHARACTERS_MAX", 100)
-    monkeypatch.setattr(tree, "_check_length", check := Mock(wraps=tree._check_length))
+    monkeypatch.setattr(tree, "check_length", check := Mock(wraps=tree.check_length))
     nodes = [
         Node(str(number), str(number - 1) if number else None, "assistant", "x" * 50)
         for number in range(1000)

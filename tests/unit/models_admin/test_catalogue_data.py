@@ -1,4 +1,4 @@
-"""The curated list is whole, and what it says of a model agrees with itself."""
+"""The curated list is complete, and its entries are consistent."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 
 from models_admin import catalogue_data, names
 from models_admin.catalogue_data import Entry
-from models_admin.gguf_types import TYPES
-from models_admin.memory import needed
+from models_admin.gguf.memory import needed
+from models_admin.gguf.types import TYPES
 
-# Bits per weight, with what a file holds besides.
+# Bits per weight, including the rest of the file.
 BITS = {"Q4_0": (4.4, 5.4), "Q4_K_M": (4.5, 7.1), "MXFP4": (4.2, 5.0), "Q8_0": (8.4, 9.1)}
 BITS |= {"F16": (15.9, 17.0)}
 
 
-def test_what_everybody_asks_for_is_there():
+def test_popular_models_are_listed():
     wanted = ["qwen2.5:7b", "llama3.2:3b", "deepseek-r1:7b", "codellama:7b", "mistral:7b"]
     wanted += ["qwen2.5:14b", "llama3.1:70b", "smollm2:135m", "nomic-embed-text:v1.5"]
     assert all(catalogue_data.entry(name) for name in wanted)

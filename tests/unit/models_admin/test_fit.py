@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.utils import translation
 
-from chatsite.inference.status import HostMemory, HostStatus
+from chatsite.hosts.status import HostMemory, HostStatus
 from models_admin import catalogue_data
 from models_admin.fit import fit, room
 
@@ -24,8 +24,8 @@ def test_it_fits():
     with translation.override("en"):
         text = str(found).replace("\xa0", " ")
     assert text == (
-        "Fits: takes 6.5 GB with a context of 4096 tokens for each of 8 answers at once, of "
-        "16.0 GB that models may use."
+        "Fits: 6.5 GB of 16.0 GB model memory, with a context of 4096 tokens for each of 8 "
+        "parallel requests."
     )
 
 

@@ -1,4 +1,4 @@
-"""Model names, as Ollama writes them."""
+"""Model names in Ollama's syntax."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_the_written_form_fills_in_the_tag_and_drops_defaults(text, written):
     assert normalise(written) == written
 
 
-def test_all_parts_are_told_apart():
+def test_all_parts_of_a_name_are_parsed():
     assert parse("h.example:80/space/model.x:tag") == Name(
         "h.example:80", "space", "model.x", "tag"
     )
@@ -66,7 +66,7 @@ def test_all_parts_are_told_apart():
         "١٢",
     ],
 )
-def test_what_is_no_name_is_refused_with_a_reason(text):
+def test_an_invalid_name_is_refused_with_a_reason(text):
     with pytest.raises(BadModelName) as caught:
         parse(text)
     assert isinstance(caught.value, ChatsiteError)

@@ -33,5 +33,5 @@ def test_it_reads_make_as_well() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (72, "1 min 12 s")]
 )
-def test_time_is_spelt(seconds: float, text: str) -> None:
+def test_durations_are_readable(seconds: float, text: str) -> None:
     assert spell(seconds) == text

@@ -25,7 +25,9 @@ def test_a_terminal_has_one_line_that_changes(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == "\r\x1b[K    1 of 3\r\x1b[K    2 of 3\n"
 
 
-def test_elsewhere_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_lines_are_printed_at_intervals(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     now = 0.0
     line = LiveLine(terminal=False, clock=lambda: now)
     for now in (0.0, 1.0, 14.9, 15.0, 20.0, 31.0):
@@ -34,7 +36,7 @@ def test_elsewhere_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "    at 0\n    at 15\n    at 31\n"
 
 
-def test_a_command_that_works_says_nothing(capsys: pytest.CaptureFixture[str], log: Path) -> None:
+def test_a_successful_command_prints_nothing(capsys: pytest.CaptureFixture[str], log: Path) -> None:
     seen: list[str] = []
     console.run(
         [sys.executable, "-c", "print('one'); print('two')"], problem="", on_line=seen.append
@@ -44,7 +46,7 @@ def test_a_command_that_works_says_nothing(capsys: pytest.CaptureFixture[str], l
     assert "one\ntwo\n" in log.read_text()
 
 
-def test_one_that_fails_shows_its_end_without_debug_lines(
+def test_a_failed_command_shows_its_last_lines_without_debug_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     script = (
@@ -56,6 +58,6 @@ def test_one_that_fails_shows_its_end_without_debug_lines(
     assert capsys.readouterr().out == "DEBUG x.cpp: error: y\nit broke\n"
 
 
-def test_one_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_missing_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="can't be started"):
         console.run([tmp_path / "none"], problem="Install it.")

@@ -19,11 +19,11 @@ def test_an_option_of_the_environment_wins() -> None:
     assert pip_config.parse(LISTING)["cert"] == "/etc/ssl/own.crt"
 
 
-def test_what_is_no_option_is_passed_over() -> None:
+def test_invalid_lines_are_ignored() -> None:
     assert pip_config.parse("WARNING: something\nglobal.x=not quoted\n\n") == {}
 
 
-def test_uv_is_told_the_same() -> None:
+def test_uv_gets_the_same_options() -> None:
     assert pip_config.for_uv(pip_config.parse(LISTING), {}) == {
         "UV_DEFAULT_INDEX": "https://mirror.example.org/simple",
         "UV_EXTRA_INDEX_URL": "file:///srv/a/simple file:///srv/b/simple",
@@ -38,7 +38,7 @@ def test_nothing_set_changes_nothing() -> None:
     assert pip_config.for_uv({}, {}) == {}
 
 
-def test_what_is_set_for_uv_itself_wins() -> None:
+def test_settings_of_uv_itself_win() -> None:
     options = pip_config.parse(LISTING)
     told = pip_config.for_uv(options, {"UV_INDEX_URL": "https://own", "UV_HTTP_TIMEOUT": "9"})
     assert "UV_DEFAULT_INDEX" not in told

@@ -27,7 +27,7 @@ def test_a_digest_follows_names_contents_and_order(tree: Path) -> None:
     assert digest([tree, "text"]) not in {first, changed}
 
 
-def test_what_tools_leave_behind_does_not_count(tree: Path) -> None:
+def test_files_left_by_tools_do_not_count(tree: Path) -> None:
     first = digest([tree])
     for folder in ("__pycache__", "node_modules"):
         (tree / folder).mkdir()
@@ -53,7 +53,7 @@ def test_stamps_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
-def test_a_broken_file_is_as_none(tmp_path: Path, text: str) -> None:
+def test_a_broken_file_counts_as_missing(tmp_path: Path, text: str) -> None:
     (tmp_path / "stamps.json").write_text(text)
     stamps = Stamps(tmp_path / "stamps.json")
     assert not stamps.holds("page", "a")

@@ -10,7 +10,7 @@ from chatsite.supervisor import arguments
 
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """`arguments.apply` on the real environment, put back afterwards."""
+    """Restore the real environment, which `arguments.apply` changes."""
     for name in ("CHATSITE_HOST", "CHATSITE_PORT"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

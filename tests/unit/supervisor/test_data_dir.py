@@ -21,7 +21,7 @@ def test_it_is_made_private(tmp_path: Path) -> None:
     assert mode(path / "run") == 0o700
 
 
-def test_one_of_ours_becomes_private_again(tmp_path: Path) -> None:
+def test_an_existing_data_folder_becomes_private_again(tmp_path: Path) -> None:
     path = tmp_path / "data"
     data_dir.prepare(path)
     path.chmod(0o755)
@@ -32,32 +32,33 @@ def test_one_of_ours_becomes_private_again(tmp_path: Path) -> None:
 def test_a_fresh_disk_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     data_dir.prepare(tmp_path)
+    assert mode(tmp_path / "run") == 0o700
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "letters").mkdir()
-    with pytest.raises(DataDirProblem, match=r"holds other things \(letters"):
+    with pytest.raises(DataDirProblem, match=r"contains other files \(letters"):
         data_dir.prepare(tmp_path)
     assert mode(tmp_path) == 0o755
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    with pytest.raises(DataDirProblem, match="something on that path is a file"):
+    with pytest.raises(DataDirProblem, match="a part of that path is a file"):
         data_dir.prepare(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.EACCES, "may not write there"),
+        (errno.EACCES, "has no write permission"),
         (errno.ENOSPC, "the disk is full"),
         (errno.EROFS, "read-only"),
         (errno.EIO, "Input/output error"),
     ],
 )
-def test_problems_say_what_to_do(
+def test_errors_say_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -77,4 +78,23 @@ def test_the_lock_has_one_holder_and_names_it(tmp_path: Path) -> None:
     ):
         pass
     with data_dir.locked(tmp_path):
+        pass
+
+
+def test_parts_exclude_themselves_and_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with data_dir.locked(tmp_path, {"web"}):
+        with data_dir.locked(tmp_path, {"worker", "inference"}):
+            pass
+        for other in ({"web", "redis"}, set()):
+            with (
+                pytest.raises(data_dir.DataDirProblem, match="Already running"),
+                data_dir.locked(tmp_path, other),
+            ):
+                pass
+    with (
+        data_dir.locked(tmp_path),
+        pytest.raises(data_dir.DataDirProblem, match="Already running"),
+        data_dir.locked(tmp_path, {"web"}),
+    ):
         pass

