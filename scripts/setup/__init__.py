@@ -1,5 +1,5 @@
 """Set-up: from a fresh clone to a running product, and to its tests.
 
-Only the standard library and Python 3.11: this runs before anything is installed. Each step
-leaves a stamp of what it was made from (`stamps.py`), and is skipped while the stamp holds.
+It uses only the standard library and Python 3.11, because it runs before anything is installed.
+Each step saves a stamp of its inputs (`stamps.py`), and is skipped while the stamp is current.
 """

@@ -1,4 +1,4 @@
-"""Reads how far a long install is from the lines that `uv --verbose` prints."""
+"""Progress of a long installation, from the output of `uv --verbose`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _PHASES = (
 
 
 def spell(seconds: float) -> str:
-    """ "1 min 12 s"."""
+    """Return a duration as text, such as "1 min 12 s"."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class CompileProgress:
-    """Fed line by line with the time in seconds; no clock of its own."""
+    """The progress, fed line by line with the time in seconds; it has no clock."""
 
     def __init__(self) -> None:
         self._began: float | None = None
 
     def feed(self, line: str, now: float) -> str | None:
-        """Returns what to show, or None when ``line`` tells nothing new."""
+        """Return the text to show, or None if ``line`` brings no news."""
         if found := _NINJA.match(line):
             return self._compiling(f"{found[1]} of {found[2]}", now)
         if found := _MAKE.match(line):

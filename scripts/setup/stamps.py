@@ -1,4 +1,4 @@
-"""Which steps are done, and what they were made from."""
+"""Stamps of completed steps: digests of their inputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 
 
 def digest(parts: Iterable[str | Path]) -> str:
-    """SHA-256 over texts and files; a folder counts with all files below it, by name and
-    content, without what tools leave there."""
+    """Return the SHA-256 of texts and files.
+
+    A folder includes all files below it, by name and content, except caches that tools write there.
+    """
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
@@ -33,7 +35,7 @@ def _files(path: Path) -> list[Path]:
 
 
 class Stamps:
-    """Step names and digests in the JSON file ``path``."""
+    """Digests by step name, in the JSON file ``path``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""What the machine has to bring: checked with a sentence that says how to get it."""
+"""System requirements; a failed check says how to meet it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
+from pathlib import Path
 
 from scripts.setup.console import Problem, run, step
 
@@ -16,23 +18,44 @@ MINIMUM_PYTHON = (3, 11)
 def check_python() -> None:
     if sys.version_info < MINIMUM_PYTHON:
         raise Problem(
-            f"Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer is needed; this is "
-            f"{sys.version.split()[0]}. Name a newer one: make PYTHON=python3.12 …"
+            f"Python {'.'.join(map(str, MINIMUM_PYTHON))} or newer is required; this is "
+            f"{sys.version.split()[0]}. Use a newer one: make PYTHON=python3.12 …"
         )
 
 
 def check_compiler() -> None:
-    """For llama-cpp-python, which comes as source so that it fits the machine."""
+    """Check for a C++ compiler: llama-cpp-python is built from source for this machine.
+
+    Raises `Problem`.
+    """
     named = os.environ.get("CXX", "").split()[:1]
     if not any(shutil.which(name) for name in (*named, "c++", "g++", "clang++")):
-        raise Problem(f"a C++ compiler is needed. {advice(['g++'])}")
+        raise Problem(f"a C++ compiler is required. {advice(['g++'])}")
+
+
+def check_ldap_headers() -> None:
+    """Check for the headers that python-ldap is compiled against; install them where allowed.
+
+    Raises `Problem`.
+    """
+    headers = {"libldap2-dev": "ldap.h", "libsasl2-dev": "sasl/sasl.h"}
+    folders = [Path("/usr/include"), Path("/usr/local/include"), Path("/opt/homebrew/include")]
+    missing = [
+        package
+        for package, header in headers.items()
+        if not any((folder / header).exists() for folder in folders)
+    ]
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        missing.append("python3-dev")
+    if missing:
+        install(missing, "python-ldap is compiled against OpenLDAP and Python.")
 
 
 def advice(packages: Sequence[str]) -> str:
     words = " ".join(packages)
     if shutil.which("apt-get"):
         return f"Run: sudo apt-get install {words}"
-    return f"Install what your system calls {words} in Debian."
+    return f"Install the packages that correspond to Debian's {words}."
 
 
 def may_install() -> bool:
@@ -40,7 +63,7 @@ def may_install() -> bool:
 
 
 def install(packages: Sequence[str], reason: str) -> None:
-    """As root on Debian; elsewhere stops with the command to run."""
+    """Install packages as root on Debian. Elsewhere raise `Problem` with the command to run."""
     if not may_install():
         raise Problem(f"{reason} {advice(packages)}")
     step(f"Installing {', '.join(packages)} with apt-get")
@@ -55,7 +78,7 @@ def install(packages: Sequence[str], reason: str) -> None:
             problem=problem,
         )
     except Problem:
-        # Lists that are older than the archive name packages that are gone.
+        # Outdated package lists refer to versions that the archive no longer has.
         run(["apt-get", "update"], env=quiet, problem=problem)
         run(
             ["apt-get", "install", "-y", "--no-install-recommends", *packages],
@@ -72,8 +95,10 @@ def _lists_present() -> bool:
 
 
 def cpu_features() -> str:
-    """The instructions that a build for this machine may use; another machine's build would
-    end with an illegal instruction."""
+    """Return the instruction sets that a build for this machine may use.
+
+    A build for another machine may crash with an illegal instruction.
+    """
     names: set[str] = set()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123
