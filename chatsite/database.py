@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import logging
 
-from django.db import connection
+from django.db import close_old_connections, connection
 
 log = logging.getLogger(__name__)
+
+
+def renew_connection() -> None:
+    """Drop a connection of this thread that failed or is too old, as Django does per request.
+
+    Leaves one with an open transaction alone: its owner ends it.
+    """
+    if connection.in_atomic_block:
+        return
+    renew_failed_connection()
+    close_old_connections()
 
 
 def renew_failed_connection() -> None:

@@ -50,7 +50,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Only the latter need a second run on PostgreSQL.
     """
-    if part := config.getoption("part"):
+    # A repetition of what failed already has few modules: a part of them may lack those.
+    if (part := config.getoption("part")) and not config.getoption("lf"):
         _only_part(part, config, items)
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))

@@ -7,13 +7,12 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import close_old_connections
 from django.http import HttpRequest
 from django.utils.translation import get_language_from_request
 
 from chatsite.accounts import second_factor, sessions
 from chatsite.accounts.models import User
-from chatsite.database import renew_failed_connection
+from chatsite.database import renew_connection
 
 
 @sync_to_async
@@ -24,8 +23,7 @@ def session_user(session_key: str | None) -> User | None:
     """
     if not session_key:
         return None
-    renew_failed_connection()
-    close_old_connections()
+    renew_connection()
     request = HttpRequest()
     request.session = SessionStore(session_key=session_key)
     user = get_user(request)

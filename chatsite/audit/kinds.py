@@ -179,6 +179,8 @@ DOMAINS: Final[Mapping[str, str | Promise]] = {
     "conversation": _("Conversations"),
     "share": _("Shares"),
     "answer": _("Answers"),
+    "collection": _("Collections"),
+    "document": _("Documents"),
     "assistant": _("Assistants"),
     "model": _("Models"),
     "engine": _("Remote engines"),

@@ -115,7 +115,7 @@ def engine(folder: Path) -> None:
 def reader(folder: Path) -> None:
     from chatsite.documents import formats
 
-    formats.read = lambda *_: tell(folder)  # type: ignore[assignment]
+    formats.read = lambda *_, **_options: tell(folder)  # type: ignore[assignment]
     runpy.run_module("chatsite.documents.reader", run_name="__main__")
 
 

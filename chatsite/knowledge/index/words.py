@@ -72,7 +72,7 @@ def find(question: str, ids: Ids, limit: int) -> list[Hit]:
     wanted = list(dict.fromkeys(terms.of(" ".join(meant))))
     if not wanted or ids.empty:
         return []
-    total, known = _frequencies(wanted)
+    total, known = frequencies(wanted)
     weights = {term: _weight(total, known.get(term, 0)) for term in wanted}
     rare = sorted((count, term) for term, count in known.items())[:_TERMS_MAX]
     chosen: list[str] = []
@@ -115,7 +115,7 @@ def _ranked(candidates: Sequence[int], weights: dict[str, float]) -> list[Hit]:
     return sorted(hits, key=lambda hit: (-hit.score, hit.passage))
 
 
-def _frequencies(wanted: Sequence[str]) -> tuple[int, dict[str, int]]:
+def frequencies(wanted: Sequence[str]) -> tuple[int, dict[str, int]]:
     """Return the number of passages, and of those with each known term."""
     marks = ", ".join(["%s"] * len(wanted))
     postgresql = connection.vendor == "postgresql"

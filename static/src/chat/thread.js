@@ -28,6 +28,17 @@ function isOlder(news, known) {
   return isOpen(news) && !isOpen(known);
 }
 
+/**
+ * Keep the object of the sources if they are equal: their elements stay on the page, with the focus.
+ * @param {Generation} news
+ * @param {Generation} known
+ */
+function keepSources(news, known) {
+  if (news.id === known.id && JSON.stringify(news.sources) === JSON.stringify(known.sources)) {
+    news.sources = known.sources;
+  }
+}
+
 const ROLES = /** @type {const} */ (["user", "assistant", "system"]);
 const EMPTY = 4;
 
@@ -73,12 +84,11 @@ export class Thread {
   merge(messages) {
     for (const message of messages) {
       const known = this.messages.get(message.id);
-      if (
-        known?.generation &&
-        message.generation &&
-        isOlder(message.generation, known.generation)
-      ) {
-        continue;
+      if (known?.generation && message.generation) {
+        if (isOlder(message.generation, known.generation)) {
+          continue;
+        }
+        keepSources(message.generation, known.generation);
       }
       this.messages.set(message.id, message);
       const empty = message.content === "" && message.attachments.length === 0;

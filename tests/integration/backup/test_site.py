@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -242,7 +243,7 @@ def test_an_archive_of_an_older_version_is_migrated(site: Stack, tmp_path: Path)
     program(old, "older", "chat", "0013_generations_outlive_content", str(path))
     other = Stack(tmp_path / "other")
     restored = other.manage("restore", str(path))
-    assert "Applied 1 newer migrations" in restored.stdout
+    assert re.search(r"Applied \d+ newer migrations", restored.stdout)
     (other.data_dir / KEY_FILE).write_text((site.data_dir / KEY_FILE).read_text())
     after = facts(other)
     assert after["tables"]["chat_message"] == before["tables"]["chat_message"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.test import Client
 from redis.asyncio import Redis
 
@@ -114,7 +115,7 @@ def test_documents_and_reasoning_come_back(alice: User, bob: User) -> None:
                         "text": "```\nfenced\n```",
                         "pages": 2,
                     },
-                    {"id": "long", "name": "long", "text": "x" * 200_001},
+                    {"id": "long", "name": "long", "text": "x" * (settings.ENV.attachment_chars + 1)},
                     {"id": "empty"},
                     7,
                 ],

@@ -125,7 +125,7 @@ def test_a_deleted_document_leaves_nothing(ann: User, rules: Collection) -> None
     assert ask(ann, "xylophone", rules).found == ()
     assert not Passage.objects.filter(text__contains="xylophone").exists()
     assert not PassageVectors.objects.exists()
-    assert words._frequencies(["xylophone"])[1] == {}
+    assert words.frequencies(["xylophone"])[1] == {}
 
 
 def test_new_content_replaces_the_passages(ann: User, rules: Collection) -> None:

@@ -362,5 +362,5 @@ def test_openai_headers_and_a_true_retry_after(alice: User, api: Client) -> None
 def test_features_have_stable_names() -> None:
     assert [feature.value for feature in Feature] == [
         *("api", "attachments", "sharing", "compare", "export", "import"),
-        *("long_contexts", "priority", "assistants", "temporary_chats"),
+        *("long_contexts", "priority", "assistants", "knowledge", "temporary_chats"),
     ]

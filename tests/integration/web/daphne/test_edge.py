@@ -160,7 +160,7 @@ def test_t21_absolute_request_targets(web: Web) -> None:
     "path",
     [
         *("/v1", "/v1/", "/v1/nope", "/api", "/api/", "/api/nope", "//v1//nope//"),
-        *("/props", "/completion", "/rerank", "/infill"),
+        *("/props", "/completion", "/classify", "/infill"),
         *("/slots", "/v2/models", "/openai/deployments/x/chat/completions", "/v1beta/models"),
     ],
 )

@@ -74,14 +74,6 @@ ROWS = [
             feature="knowledge",
         )
     ),
-    data(
-        own(
-            "knowledge/collections/<uuid:id>/search/",
-            args=COLLECTION,
-            query="?q=trains",
-            feature="knowledge",
-        )
-    ),
     data(own("knowledge/collections/<uuid:id>/shares/", args=COLLECTION)),
     data(
         own("knowledge/collections/<uuid:id>/shares/", "PUT", args=COLLECTION, json={"shares": []})
