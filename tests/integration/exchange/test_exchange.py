@@ -115,7 +115,11 @@ def test_documents_and_reasoning_come_back(alice: User, bob: User) -> None:
                         "text": "```\nfenced\n```",
                         "pages": 2,
                     },
-                    {"id": "long", "name": "long", "text": "x" * (settings.ENV.attachment_chars + 1)},
+                    {
+                        "id": "long",
+                        "name": "long",
+                        "text": "x" * (settings.ENV.attachment_chars + 1),
+                    },
                     {"id": "empty"},
                     7,
                 ],
