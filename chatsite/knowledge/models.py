@@ -297,6 +297,22 @@ class PassageVectors(models.Model):
         return f"{self.document_id or self.attachment_id} {self.index_id}"
 
 
+class VectorCodes(models.Model):
+    """The signs of the numbers of vectors, one bit each, row by row in whole bytes.
+
+    A search compares these for all that is in scope, and the vectors of the nearest few exactly. In
+    a table of their own, so that reading them reads nothing else.
+    """
+
+    vectors = models.OneToOneField(
+        PassageVectors, on_delete=models.CASCADE, primary_key=True, related_name="codes"
+    )
+    data = models.BinaryField()
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class PassageTerms(models.Model):
     """The terms of a passage, with those of its headings and of its document's name.
 

@@ -104,29 +104,44 @@ async def retrieve(
     ``history`` has the earlier messages, oldest first: a follow-up is searched with what it refers
     to. Raises `DatabaseError` only.
     """
-    ids, searched = await sync_to_async(_resolve)(user, scope)
+    ids, searched = await sync_to_async(resolve)(user, scope)
     if ids.empty or not question.strip():
         return Result((), searched, "words")
     question = standalone(question, history)
-    by_words = await sync_to_async(words.find)(question, ids, _DEPTH)
     model = await sync_to_async(embedding_model.current)()
     index, missing = await sync_to_async(_index)(model, ids)
-    nearest: list[tuple[_Key, float]] = []
+    vector = None
     if index is not None and model is not None:
         vector = await _vector(runtime, user, model, question)
         if vector is None:
             missing = "engine_unavailable"
-        else:
-            nearest = await sync_to_async(vectors.find)(vector, index, ids, _DEPTH)
-    passages = await sync_to_async(_fetch)(user, scope, by_words, nearest)
-    found = _ordered(passages, by_words, nearest)
-    mode: Mode = "fused" if nearest else "words"
+    found, mode = await sync_to_async(search)(user, scope, ids, question, vector, index)
     if len(found) > 1 and (reranked := await _rerank(runtime, user, question, found)) is not None:
         mode, found = "reranked", reranked
     return Result(tuple(found[:limit]), searched, mode, missing)
 
 
-def _resolve(user: User, scope: Scope) -> tuple[Ids, int]:
+def search(
+    user: User,
+    scope: Scope,
+    ids: Ids,
+    question: str,
+    vector: NDArray[np.float32] | None,
+    index: EmbeddingIndex | None,
+) -> tuple[list[Found], Mode]:
+    """Return the passages that match a question, best first, and how they were found.
+
+    ``ids`` is what the user may read of ``scope``; ``vector`` is the question's in ``index``.
+    """
+    by_words = words.find(question, ids, _DEPTH)
+    nearest: list[tuple[_Key, float]] = []
+    if vector is not None and index is not None:
+        nearest = vectors.find(vector, index, ids, _DEPTH)
+    passages = _fetch(user, scope, by_words, nearest)
+    return _ordered(passages, by_words, nearest), "fused" if nearest else "words"
+
+
+def resolve(user: User, scope: Scope) -> tuple[Ids, int]:
     """Return what the user may read of ``scope``, and the number of documents in it."""
     collections = tuple(
         Collection.objects.readable_by(user)

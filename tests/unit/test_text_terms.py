@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatsite.search.find import snippet
-from chatsite.text_terms import PART_CHARS, parse, parts, terms
+from chatsite.text_terms import PART_CHARS, parse, parts, sequence, terms
 
 
 def marked(query: str, text: str) -> list[str] | None:
@@ -87,3 +89,10 @@ def test_snippets_are_pieces_of_one_line() -> None:
     assert pieces[-1].endswith("…")
     assert "\n" not in "".join(pieces)
     assert snippet("needle", [(0, 6)]) == ["", "needle", ""]
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_text_without_accents_has_the_same_terms_alone_and_in_mixed_text(text: str) -> None:
+    """ASCII is found in a faster way."""
+    assert [*sequence(text), "字"] == sequence(f"{text} 字")
+    assert terms(text) | {"字"} == terms(f"{text} 字")

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from chatsite.bench import hostile, knowledge, load, overhead, pages, plot, site
+from chatsite.bench import hostile, knowledge, knowledge_scale, load, overhead, pages, plot, site
 from chatsite.bench.api import PeerDidNotStart
 from chatsite.bench.cases import CASES
 from chatsite.bench.compare import SITE, compare, merged
@@ -104,6 +105,12 @@ class Command(BaseCommand):
             ),
         )
         parser.add_argument(
+            "--documents",
+            type=int,
+            metavar="N",
+            help=_("measure searches over N documents that are made up, in an empty database"),
+        )
+        parser.add_argument(
             "--inputs",
             nargs="+",
             default=[],
@@ -140,6 +147,9 @@ class Command(BaseCommand):
             return
         if options["hostile"]:
             self._hostile(url, options)
+            return
+        if options["documents"]:
+            self._documents(options)
             return
         if options["knowledge"]:
             self._knowledge(url, options)
@@ -249,6 +259,16 @@ class Command(BaseCommand):
             for name, row in figures[language].items():
                 if isinstance(row, dict) and "mrr" in row:
                     self.stdout.write(f"{name:28}{row['hit_at_5']:>10}{row['mrr']:>10}")
+
+    def _documents(self, options: dict[str, Any]) -> None:
+        call_command("migrate", verbosity=0)
+        try:
+            figures = knowledge_scale.measure(options["documents"], self.stderr.write)
+        except knowledge_scale.NotEmpty as error:
+            raise CommandError(
+                _("The database has collections. Set CHATSITE_DATA_DIR to an empty folder.")
+            ) from error
+        self.stdout.write(json.dumps(figures, indent=2))
 
     def _print_hostile(self, figures: dict[str, Any]) -> None:
         """Print the longest gaps, TTFT and sign-in page in ms, and resident memory in MiB."""
