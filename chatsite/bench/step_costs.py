@@ -6,7 +6,10 @@ import asyncio
 import random
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from django.utils.translation import gettext as _
 
 from chatsite.bench.load import words
 from chatsite.capacity.planner.errors import BadPlan
@@ -34,14 +37,20 @@ class StepCosts:
 
 @dataclass
 class _Answers:
-    """Tokens with their arrival, and the ends, of the requests that run together."""
+    """Tokens with their arrival, and the ends, of the requests that run together.
+
+    ``reader`` fills both while the engine process lives.
+    """
 
     tokens: list[tuple[float, str, int]] = field(default_factory=list)
     ends: dict[str, asyncio.Future[m.Finished]] = field(default_factory=dict)
+    reader: asyncio.Task[None] | None = None
 
 
-async def measure(spec: ModelSpec) -> StepCosts:
+async def measure(spec: ModelSpec, say: Callable[[str], object]) -> StepCosts:
     """Measure the child that the inference host would start, with the stored tuning.
+
+    ``say`` is told how far the measurement is.
 
     A step's time is the time per token of all sequences together, so it contains what speculative
     decoding saves. Takes about half a minute for a small model. Raises `BadPlan` if the model
@@ -51,7 +60,7 @@ async def measure(spec: ModelSpec) -> StepCosts:
     client = EngineClient(spec.name, backend=spec.backend)
     await client.start(spec.load(tuning, PROCESSOR, 0))
     answers = _Answers()
-    reader = asyncio.create_task(_read(client, answers))
+    reader = answers.reader = asyncio.create_task(_read(client, answers))
     try:
         await _ask(client, answers, 1, _QUESTION_WORDS, seed=-1)  # reads the weights from disk
         batches = [size for size in (1, 2, 4, 8, 16, 32) if size <= spec.slots]
@@ -60,22 +69,27 @@ async def measure(spec: ModelSpec) -> StepCosts:
         decode: list[tuple[int, float]] = []
         rates: list[float] = []
         for size in batches:
+            say(
+                _("Measuring %(size)s of at most %(slots)s answers at once")
+                % {"size": size, "slots": spec.slots}
+            )
             runs = [
                 await _ask(client, answers, size, _QUESTION_WORDS, seed=seed)
                 for seed in range(_RUNS)
             ]
             # A larger batch never has shorter steps; measurements disturb each other.
             floor = decode[-1][1] if decode else 0.0
-            decode.append((size, max(floor, statistics.median(step for step, _ in runs))))
+            decode.append((size, max(floor, statistics.median(step for step, _end in runs))))
+        say(_("Measuring answers to long questions"))
         long = [
             await _ask(client, answers, 1, _LONG_WORDS, seed=100 + seed) for seed in range(_RUNS)
         ]
-        ends = [end for _, end in long]
+        ends = [end for _step, end in long]
         rates = [
             1e3 * (end.usage.prompt_tokens - end.usage.cached_tokens) / end.usage.prefill_ms
             for end in ends
         ]
-        deeper = statistics.median(step for step, _ in long) - decode[0][1]
+        deeper = statistics.median(step for step, _end in long) - decode[0][1]
         depth = statistics.median(end.usage.prompt_tokens for end in ends) / 1000
     finally:
         await client.stop()
@@ -118,15 +132,28 @@ async def _ask(
             temperature=0.8, seed=number + 1, max_tokens=_TOKENS, ignore_eos=True
         )
         await client.send(m.Generate(id, f"{seed}/{number}", (question,), params))
-    ends = await asyncio.gather(*answers.ends.values())
+    ends = await _ended(answers)
     # While all run: from the last of the first tokens to the first of the last ones.
     first: dict[str, float] = {}
     last: dict[str, float] = {}
-    for at, id, _ in answers.tokens:
+    for at, id, _tokens in answers.tokens:
         first.setdefault(id, at)
         last[id] = at
     began, ended = max(first.values()), min(last.values())
-    tokens = sum(count for at, _, count in answers.tokens if began < at <= ended)
+    tokens = sum(count for at, _id, count in answers.tokens if began < at <= ended)
     if not tokens:
         raise BadPlan("the answers were too short to measure a step")
     return 1e3 * (ended - began) * size / tokens, ends[0]
+
+
+async def _ended(answers: _Answers) -> list[m.Finished]:
+    """Wait for all ends. Raises `BadPlan` or `EngineError` if the engine process ends before."""
+    together = asyncio.gather(*answers.ends.values())
+    waited = {together, *filter(None, [answers.reader])}
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    if together.done():
+        return together.result()
+    together.cancel()
+    if answers.reader is not None:
+        answers.reader.result()
+    raise BadPlan("the engine process ended during the measurement")

@@ -13,7 +13,10 @@ from lxml import html
 from chatsite.documents.package import Package, attribute, name_of, table
 
 _UNSEEN: Final = frozenset(
-    {"script", "style", "noscript", "template", "head", "svg", "iframe", "object", "nav", "form"}
+    {
+        *("script", "style", "noscript", "template", "head", "svg", "iframe", "object", "nav"),
+        *("button", "datalist", "input", "select", "textarea"),
+    }
 )
 _BLOCKS: Final = frozenset(
     {
@@ -29,7 +32,9 @@ _DEPTH_MOST: Final = 200
 
 def text_of(source: str) -> str:
     """Return the text of an HTML page as Markdown."""
-    root: Any = html.document_fromstring(source, parser=html.HTMLParser(no_network=True))
+    # As bytes: lxml refuses text that declares an encoding, as each XHTML page does.
+    parser = html.HTMLParser(encoding="utf-8", no_network=True)
+    root: Any = html.document_fromstring(source.encode("utf-8", "replace"), parser=parser)
     return _MANY_LINES.sub("\n\n", "".join(_walk(root, 0))).strip()
 
 

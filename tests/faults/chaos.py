@@ -43,6 +43,7 @@ from tests.support.stack import MODEL, Stack
 # Longer than a fault, a restart and the reaper's interval together.
 _ANSWER_SECONDS = 240.0
 _QUIET_SECONDS = 150.0
+_COLLECTED_SECONDS = 15.0
 _ROLES = ("engine", "inference", "daphne", "celery", "redis")
 _DISK_BYTES = 4 << 30
 
@@ -426,10 +427,21 @@ class Chaos:
             found = self.site.find(role)
             if len(found) != 1 or len(found) > most:
                 self._violate(f"{len(found)} processes of {role}, not 1")
+        # One that has just ended is a zombie until its parent collects it.
+        deadline = time.monotonic() + _COLLECTED_SECONDS
+        while (halted := self._halted()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        for process, status in halted:
+            self._violate(f"process {process.pid} is {status}")
+
+    def _halted(self) -> list[tuple[psutil.Process, str]]:
+        """Return the processes that are stopped, or ended and not collected by their parent."""
+        found = []
         for process in self.site.family():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}:
-                    self._violate(f"process {process.pid} is {process.status()}")
+                if (status := process.status()) in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}:
+                    found.append((process, status))
+        return found
 
 
 def _difference(found: str, wanted: str) -> str:

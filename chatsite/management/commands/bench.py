@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from argparse import ArgumentParser
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -13,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from chatsite.bench import hostile, load, overhead, pages, plot, site
+from chatsite.bench import hostile, knowledge, load, overhead, pages, plot, site
 from chatsite.bench.api import PeerDidNotStart
 from chatsite.bench.cases import CASES
 from chatsite.bench.compare import SITE, compare, merged
@@ -95,6 +96,14 @@ class Command(BaseCommand):
             help=_("measure the effect of hostile inputs on two streaming users instead"),
         )
         parser.add_argument(
+            "--knowledge",
+            type=Path,
+            metavar="FOLDER",
+            help=_(
+                "measure the quality of retrieval instead; documentation is fetched into FOLDER"
+            ),
+        )
+        parser.add_argument(
             "--inputs",
             nargs="+",
             default=[],
@@ -131,6 +140,9 @@ class Command(BaseCommand):
             return
         if options["hostile"]:
             self._hostile(url, options)
+            return
+        if options["knowledge"]:
+            self._knowledge(url, options)
             return
         if options["read"]:
             files = [json.loads(file.read_text()) for file in options["read"]]
@@ -214,6 +226,29 @@ class Command(BaseCommand):
             raise CommandError(
                 _("Well-behaved users got errors: %s") % "; ".join(figures["errors"][:5])
             )
+
+    def _knowledge(self, url: str, options: dict[str, Any]) -> None:
+        try:
+            with site.running(url):
+                figures = knowledge.measure(options["knowledge"].resolve(), self.stderr.write)
+        except ChatsiteError as error:
+            raise CommandError(str(error)) from error
+        except knowledge.NoModel as error:
+            raise CommandError(_("No embedding model is installed.")) from error
+        except subprocess.CalledProcessError as error:
+            raise CommandError(_("A package can't be fetched: %s") % error) from error
+        except site.SiteDidNotStart as error:
+            raise CommandError(
+                _("The site did not start. Run `manage.py up` to see the reason.")
+            ) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(figures, indent=2))
+            return
+        for language in ("en", "zh"):
+            self.stdout.write(f"{language:28}{'hit_at_5':>10}{'mrr':>10}")
+            for name, row in figures[language].items():
+                if isinstance(row, dict) and "mrr" in row:
+                    self.stdout.write(f"{name:28}{row['hit_at_5']:>10}{row['mrr']:>10}")
 
     def _print_hostile(self, figures: dict[str, Any]) -> None:
         """Print the longest gaps, TTFT and sign-in page in ms, and resident memory in MiB."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from argparse import ArgumentParser
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,10 @@ class Command(BaseCommand):
         elif options["prefill"] is not None or options["decode"]:
             speed = _given(options)
         else:
-            speed = asyncio.run(_of_this_machine(options["model"], measure=options["measure"]))
+            work = _of_this_machine(
+                options["model"], measure=options["measure"], say=self.stderr.write
+            )
+            speed = asyncio.run(work)
         return replace(speed, **changes)
 
     def _print(self, site: Site, rows: list[Figures], bound: float, *, searched: bool) -> None:
@@ -337,10 +341,12 @@ def _read(file: Path) -> EngineSpeed:
         ) from error
 
 
-async def _of_this_machine(name: str, *, measure: bool) -> EngineSpeed:
+async def _of_this_machine(
+    name: str, *, measure: bool, say: Callable[[str], object]
+) -> EngineSpeed:
     spec = await resolve(name)
     if measure:
-        costs = await step_costs.measure(spec)
+        costs = await step_costs.measure(spec, say)
         return EngineSpeed(
             costs.prefill_tokens_per_s,
             costs.decode,

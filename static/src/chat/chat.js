@@ -25,6 +25,8 @@ import { selectionsOf } from "../attachments/selection.js";
 
 const NEW = "new";
 const RECENT_MS = 5 * 60_000;
+/** No version of a head: that of the response does not count. */
+const STALE = -1;
 
 export class Chat extends EventTarget {
   /** @type {Map<string, Outgoing>} by conversation or "new" */
@@ -189,8 +191,8 @@ export class Chat extends EventTarget {
 
   /** @param {string} id */
   async refresh(id) {
-    const version = this.threads.get(id)?.headVersion ?? 0;
-    this.adopt(await this.api.conversation(id), version);
+    const { headVersion, headSaves } = this.threads.get(id) ?? { headVersion: 0, headSaves: 0 };
+    this.adopt(await this.api.conversation(id), headSaves ? STALE : headVersion);
   }
 
   /**
@@ -345,7 +347,12 @@ export class Chat extends EventTarget {
     if (thread === this.temporary?.thread) {
       this.saveTemporary();
     } else {
-      await this.api.change(thread.id, { head });
+      thread.headSaves += 1;
+      try {
+        await this.api.change(thread.id, { head });
+      } finally {
+        thread.headSaves -= 1;
+      }
     }
   }
 

@@ -57,6 +57,8 @@ export class Thread {
     this.head = null;
     /** Incremented with each local choice, so that an older response can't undo it. */
     this.headVersion = 0;
+    /** Choices that are being saved: the server may still answer with the head before them. */
+    this.headSaves = 0;
     /** Those that are searched for its questions. @type {import("../lib/wire").CollectionFace[]} */
     this.collections = [];
   }

@@ -153,3 +153,50 @@ test("a response that was requested before a deletion does not restore the conve
   await stale;
   assert.equal(conversations.get("c001"), undefined);
 });
+
+test("a chosen version stays while its choice is saved, though the conversation is fetched", async (t) => {
+  const { server, chat, hint } = await setUp(t, "c000");
+  const message = (id, role, parent, at) => ({
+    id,
+    conversation: "c000",
+    role,
+    parent,
+    content: id,
+    attachments: [],
+    generation: null,
+    created_at: new Date(at).toISOString(),
+  });
+  const messages = [message("q", "user", null, 0), message("a1", "assistant", "q", 1)];
+  const tree = [
+    ["q", -1, 0],
+    ["a1", 0, 1],
+    ["a2", 0, 1],
+  ];
+  messages.push(message("a2", "assistant", "q", 2));
+  server.rows[0].head = "a2";
+  const { conversation } = server;
+  server.conversation = async (id) => ({
+    ...(await conversation.call(server, id)),
+    tree,
+    messages,
+  });
+  let save = () => {};
+  server.change = (id, { head }) =>
+    new Promise((resolve) => {
+      save = () => {
+        server.rows[0].head = head;
+        resolve();
+      };
+    });
+  await chat.refresh("c000");
+  assert.equal(chat.thread.head, "a2");
+  const chosen = chat.chooseBranch("a1");
+  await new Promise((resolve) => setImmediate(resolve));
+  await hint("c000");
+  assert.equal(chat.thread.head, "a1");
+  save();
+  await chosen;
+  server.rows[0].head = "a2";
+  await hint("c000");
+  assert.equal(chat.thread.head, "a2");
+});

@@ -134,8 +134,18 @@ def test_a_rendered_page_is_what_a_reader_sees() -> None:
         "# Rules 2026\n\nOne\ntwo three.\n\n- a\n\n- b\n\n| x | y |\n|---|---|\n| 1 | 2 |\n\n"
         "```\ndef f():\n    return 1\n```"
     )
+    # An XHTML page declares its encoding.
+    declared = f'<?xml version="1.0" encoding="UTF-8"?>\n{HTML}'.encode()
+    assert read(declared, MOST, rendered=True).text == found.text
     # Attached, it is source code to ask about.
     assert read(HTML.encode(), MOST).text == HTML
+
+
+def test_a_page_within_one_form_is_read() -> None:
+    """As some web frameworks render each page."""
+    fields = "<select><option>x</select><button>Go</button>"
+    source = f"<!DOCTYPE html><form><h1>Rules</h1><p>Text.</p>{fields}</form>"
+    assert read(source.encode(), MOST, rendered=True).text == "# Rules\n\nText."
 
 
 def test_a_book_is_its_chapters() -> None:
@@ -152,7 +162,11 @@ def test_a_book_is_its_chapters() -> None:
             '</manifest><spine><itemref idref="2"/><itemref idref="1"/></spine></package>',
         )
         book.writestr("o/c 1.xhtml", "<html><body><h1>Last</h1></body></html>")
-        book.writestr("o/c2.xhtml", "<html><body><h1>First</h1><p>Text.</p></body></html>")
+        book.writestr(
+            "o/c2.xhtml",
+            '<?xml version="1.0" encoding="utf-8"?>'
+            "<html><body><h1>First</h1><p>Text.</p></body></html>",
+        )
     found = read(file.getvalue(), MOST)
     assert (found.kind, found.text) == ("epub", "# First\n\nText.\n\n# Last")
 
