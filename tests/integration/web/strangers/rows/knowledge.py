@@ -55,7 +55,7 @@ DOCUMENT = {"id": "document"}
 
 ROWS = [
     signed_in("knowledge/", feature="knowledge"),
-    signed_in("knowledge/<uuid:id>/", args=COLLECTION, feature="knowledge"),
+    own("knowledge/<uuid:id>/", args=COLLECTION, feature="knowledge"),
     data(signed_in("knowledge/collections/")),
     data(
         signed_in("knowledge/collections/", "POST", 201, json={"name": "New"}, feature="knowledge")
