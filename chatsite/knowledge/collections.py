@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
 from chatsite.accounts.models import User
@@ -115,7 +115,10 @@ def _require_free(name: str, but: uuid.UUID | None, **owner: User | Group | None
 
 
 def touch(collection: uuid.UUID) -> None:
-    Collection.objects.filter(pk=collection).update(updated_at=timezone.now())
+    """Record that documents of a collection were added, changed or deleted."""
+    Collection.objects.filter(pk=collection).update(
+        updated_at=timezone.now(), vectors_version=F("vectors_version") + 1
+    )
 
 
 # Shares.

@@ -65,6 +65,8 @@ class Collection(models.Model):
     description = models.TextField(_("description"), blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)
+    # Incremented with each change of vectors: processes keep a copy of their codes.
+    vectors_version = models.PositiveBigIntegerField(default=0, editable=False)
 
     objects = CollectionQuerySet.as_manager()
 

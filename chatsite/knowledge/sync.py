@@ -74,12 +74,13 @@ def finish_for(sync: FolderSync) -> int:
     for at in range(0, len(superfluous), _BATCH):
         paths = superfluous[at : at + _BATCH]
         Document.objects.filter(collection=sync.collection, path__in=paths).delete()
-    record(
-        "document.deleted",
-        user=sync.user,
-        target=("collection", str(sync.collection_id), sync.collection.name),
-        documents=len(superfluous),
-    )
+    if superfluous:
+        record(
+            "document.deleted",
+            user=sync.user,
+            target=("collection", str(sync.collection_id), sync.collection.name),
+            documents=len(superfluous),
+        )
     sync.delete()
     collections.touch(sync.collection_id)
     return len(superfluous)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from django.db import transaction
@@ -36,6 +36,14 @@ log = logging.getLogger(__name__)
 _BATCH: Final = 32
 _TASK_SECONDS: Final = 60.0
 _LEASE_SECONDS: Final = 90
+
+
+class _Texts(NamedTuple):
+    """The passages of a document or attachment, as the model wants them."""
+
+    kind: str
+    owner: uuid.UUID
+    texts: list[str]
 
 
 @dataclass(frozen=True)
@@ -131,9 +139,9 @@ def _run(model: EmbeddingModel, renew: Callable[[], object]) -> bool:
     documents, attachments = index.without_vectors(into)
     waiting = [("document", pk) for pk in documents.order_by("pk").values_list("pk", flat=True)]
     waiting += [("attachment", pk) for pk in attachments.values_list("pk", flat=True)]
-    for kind, owner in waiting:
+    for group in _groups(model, waiting):
         renew()
-        _compute(into, model, kind, owner, renew)
+        _compute(into, model, group, renew)
         if time.monotonic() > until:
             return True
     # New ones may have come meanwhile.
@@ -143,27 +151,42 @@ def _run(model: EmbeddingModel, renew: Callable[[], object]) -> bool:
     return False
 
 
+def _groups(
+    model: EmbeddingModel, waiting: Iterable[tuple[str, uuid.UUID]]
+) -> Iterator[list[_Texts]]:
+    """Yield documents and attachments with their passages, short ones together: full batches."""
+    group: list[_Texts] = []
+    for kind, owner in waiting:
+        rows = Passage.objects.filter(**{kind: owner}).order_by("number")
+        texts = [
+            model.passage(f"{heading}\n{text}" if heading else text)
+            for heading, text in rows.values_list("heading", "text")
+        ]
+        group.append(_Texts(kind, owner, texts))
+        if sum(len(one.texts) for one in group) >= _BATCH:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
 def _compute(
     into: EmbeddingIndex,
     model: EmbeddingModel,
-    kind: str,
-    owner: uuid.UUID,
+    group: Sequence[_Texts],
     renew: Callable[[], object],
 ) -> None:
-    rows = Passage.objects.filter(**{kind: owner}).order_by("number")
-    texts = [
-        model.passage(f"{heading}\n{text}" if heading else text)
-        for heading, text in rows.values_list("heading", "text")
-    ]
-    parts: list[NDArray[np.float32]] = []
-    at = 0
-    while at < len(texts):
+    texts = [text for one in group for text in one.texts]
+    parts: list[NDArray[np.float32]] = [np.zeros((0, into.dimensions), np.float32)]
+    for at in range(0, len(texts), _BATCH):
         parts.append(embedding.embed_from_thread(model.name, texts[at : at + _BATCH]))
-        at += _BATCH
         renew()
-    matrix = np.concatenate(parts) if parts else np.zeros((0, into.dimensions), np.float32)
-    target_of = {"document": None, "attachment": None, kind: owner}
-    index.put_vectors(into, matrix, **target_of)
+    matrix = np.concatenate(parts)
+    at = 0
+    for one in group:
+        rows = matrix[at : at + len(one.texts)]
+        index.put_vectors(into, rows, **{"document": None, "attachment": None, one.kind: one.owner})
+        at += len(one.texts)
 
 
 def _switch(into: EmbeddingIndex) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from chatsite.conversations.attachments.models import Attachment
 from chatsite.documents.chunks import Chunk
 from chatsite.knowledge.index import terms
+from chatsite.knowledge.index.vectors import changed
 from chatsite.knowledge.models import Document, Passage, PassageTerms, PassageVectors
 
 _BATCH = 500
@@ -14,9 +15,11 @@ _BATCH = 500
 
 def put(document: Document, chunks: Sequence[Chunk]) -> None:
     """Replace the passages of a document, in the transaction of the caller."""
-    PassageVectors.objects.filter(document=document).delete()
+    gone, _each = PassageVectors.objects.filter(document=document).delete()
     Passage.objects.filter(document=document).delete()
     _add([_passage(one, at, document=document) for at, one in enumerate(chunks)], document.path)
+    if gone:
+        changed(document.pk)
 
 
 def put_attachment(attachment: Attachment, chunks: Sequence[Chunk]) -> None:

@@ -19,7 +19,7 @@ _english = snowballstemmer.stemmer("english")
 
 def of(text: str) -> list[str]:
     """Return the terms of a text in their order, with repetitions."""
-    return [_stem(term) for term in sequence(text)]
+    return [_stem(term) if term.isascii() else term for term in sequence(text)]
 
 
 def of_passage(name: str, heading: str, text: str) -> list[str]:
@@ -29,7 +29,7 @@ def of_passage(name: str, heading: str, text: str) -> list[str]:
 
 @lru_cache(_REMEMBERED)
 def _stem(term: str) -> str:
-    if not (term.isascii() and term.isalpha()):
+    if not term.isalpha():
         return term
     stem: str = _english.stemWord(term)
     return stem

@@ -1,8 +1,9 @@
 """Passages by their vectors: codes of one bit per number first, then the vectors of the nearest.
 
-Few passages are compared exactly at once. Of many, the codes of whole collections are compared:
-300,000 of 384 bits are 14 MB and take a few milliseconds. A process keeps the codes of the
-collections that were searched last; each search checks that they are those of the database.
+The codes of 300,000 passages with 384 bits are 14 MB, and comparing them takes a few milliseconds.
+A process keeps those of the collections that were searched last; each search checks by the
+collection's ``vectors_version`` that they are current. Single documents and attachments are
+compared exactly at once.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from chatsite.conversations.attachments.models import Attachment
 from chatsite.knowledge.index.words import Ids
 from chatsite.knowledge.models import (
+    Collection,
     Document,
     DocumentState,
     EmbeddingIndex,
@@ -35,10 +37,8 @@ if TYPE_CHECKING:
 _STORED: Final = np.dtype("<f2")
 # Rows that are fetched and compared at a time: the memory that a search takes.
 _BLOCK: Final = 200
-# Passages in scope up to which all are compared exactly.
-_EXACT: Final = 3_000
 # Passages whose codes are nearest: the exact comparison chooses among them.
-_NEAR: Final = 300
+_NEAR: Final = 200
 # Codes that a process keeps, and those that are compared at a time.
 _KEPT_BYTES: Final = 64 << 20
 _CODES: Final = 1 << 16
@@ -76,7 +76,18 @@ def put_vectors(
             data=matrix.astype(_STORED).tobytes(),
         )
         VectorCodes.objects.create(vectors=made, data=_codes(matrix))
+        if document is not None:
+            changed(document)
     return True
+
+
+def changed(document: uuid.UUID) -> None:
+    """Record that the vectors of a document's collection have changed.
+
+    Last in a transaction: it makes others that change the same collection wait for its end.
+    """
+    owning = Document.objects.filter(pk=document).values("collection")
+    Collection.objects.filter(pk__in=owning).update(vectors_version=F("vectors_version") + 1)
 
 
 def without_vectors(index: EmbeddingIndex) -> tuple[QuerySet[Document], QuerySet[Attachment]]:
@@ -100,12 +111,9 @@ def find(question: NDArray[Any], index: EmbeddingIndex, ids: Ids, limit: int) ->
     ``kind`` is "document" or "attachment", ``owner`` its ID. ``question`` has unit length.
     """
     asked = np.asarray(question, dtype=np.float32)
-    stamps = _stamps(index, ids.collections)
-    if sum(stamp.passages for stamp in stamps.values()) <= _EXACT:
-        return _exact(asked, index, ids, limit)
     others = Ids(documents=ids.documents, attachments=ids.attachments)
-    found = dict(_exact(asked, index, others, limit)) if not others.empty else {}
-    found.update(_by_codes(asked, index, stamps))
+    found = {} if others.empty else dict(_exact(asked, index, others, limit))
+    found.update(_by_codes(asked, index, ids.collections))
     return sorted(found.items(), key=lambda one: -one[1])[:limit]
 
 
@@ -132,19 +140,10 @@ def _exact(asked: NDArray[np.float32], index: EmbeddingIndex, ids: Ids, limit: i
 
 
 @dataclass(frozen=True)
-class _Stamp:
-    """What tells whether the vectors of a collection have changed: each change alters it."""
-
-    documents: int
-    passages: int
-    newest: int
-
-
-@dataclass(frozen=True)
 class _Table:
     """The codes of a collection: ``vectors`` and ``ends`` have an entry for each document."""
 
-    stamp: _Stamp
+    version: int
     vectors: NDArray[np.int64]
     ends: NDArray[np.int64]
     codes: NDArray[np.uint64]
@@ -177,13 +176,13 @@ class _Tables:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, uuid.UUID], _Table] = OrderedDict()
 
-    def get(self, index: EmbeddingIndex, collection: uuid.UUID, stamp: _Stamp) -> _Table:
+    def get(self, index: EmbeddingIndex, collection: uuid.UUID, version: int) -> _Table:
         """Return the codes of a collection; reads only those that were added since."""
         key = (index.pk, collection)
         with self._lock:
             known = self._kept.get(key)
-        if known is None or known.stamp != stamp:
-            known = self._read(index, collection, stamp, known)
+        if known is None or known.version != version:
+            known = self._read(index, collection, version, known)
         with self._lock:
             self._kept[key] = known
             self._kept.move_to_end(key)
@@ -194,7 +193,7 @@ class _Tables:
 
     @staticmethod
     def _read(
-        index: EmbeddingIndex, collection: uuid.UUID, stamp: _Stamp, known: _Table | None
+        index: EmbeddingIndex, collection: uuid.UUID, version: int, known: _Table | None
     ) -> _Table:
         rows = (
             VectorCodes.objects.filter(
@@ -205,15 +204,15 @@ class _Tables:
         )
         if known is not None and len(known.vectors):
             added = list(rows.filter(pk__gt=int(known.vectors[-1])))
-            if len(known.vectors) + len(added) == stamp.documents:
-                return _joined(known, _table(stamp, index, added))
-        return _table(stamp, index, rows.iterator(_BLOCK))
+            if len(known.vectors) + len(added) == rows.count():
+                return _joined(known, _table(version, index, added))
+        return _table(version, index, rows.iterator(_BLOCK))
 
 
 _tables = _Tables()
 
 
-def _table(stamp: _Stamp, index: EmbeddingIndex, rows: Iterable[tuple[int, int, Any]]) -> _Table:
+def _table(version: int, index: EmbeddingIndex, rows: Iterable[tuple[int, int, Any]]) -> _Table:
     keys, counts, parts = [], [], []
     for key, count, data in rows:
         keys.append(key)
@@ -222,14 +221,14 @@ def _table(stamp: _Stamp, index: EmbeddingIndex, rows: Iterable[tuple[int, int, 
     width = _width(index.dimensions)
     codes = np.frombuffer(b"".join(parts), dtype=np.uint64).reshape(-1, width)
     ends = np.cumsum(counts, dtype=np.int64) if counts else np.zeros(0, np.int64)
-    return _Table(stamp, np.array(keys, dtype=np.int64), ends, codes)
+    return _Table(version, np.array(keys, dtype=np.int64), ends, codes)
 
 
 def _joined(first: _Table, second: _Table) -> _Table:
     if not len(second.vectors):
-        return _Table(second.stamp, first.vectors, first.ends, first.codes)
+        return _Table(second.version, first.vectors, first.ends, first.codes)
     return _Table(
-        second.stamp,
+        second.version,
         np.concatenate([first.vectors, second.vectors]),
         np.concatenate([first.ends, second.ends + first.ends[-1]]),
         np.concatenate([first.codes, second.codes]),
@@ -248,29 +247,17 @@ def _codes(matrix: NDArray[Any]) -> bytes:
     return np.pad(bits, ((0, 0), (0, missing))).tobytes()
 
 
-def _stamps(index: EmbeddingIndex, collections: Sequence[uuid.UUID]) -> dict[uuid.UUID, _Stamp]:
-    rows = (
-        PassageVectors.objects.filter(index=index, document__collection__in=collections)
-        .values("document__collection")
-        .annotate(documents=Count("pk"), passages=Sum("rows"), newest=Max("pk"))
-        if collections
-        else ()
-    )
-    return {
-        row["document__collection"]: _Stamp(row["documents"], row["passages"], row["newest"])
-        for row in rows
-    }
-
-
 def _by_codes(
-    asked: NDArray[np.float32], index: EmbeddingIndex, stamps: dict[uuid.UUID, _Stamp]
+    asked: NDArray[np.float32], index: EmbeddingIndex, collections: Sequence[uuid.UUID]
 ) -> Iterator[Near]:
     """Yield the passages whose codes are nearest, with their cosines."""
     code = np.frombuffer(_codes(asked[None]), dtype=np.uint64)
+    rows_of = Collection.objects.filter(pk__in=collections)
+    versions = rows_of.values_list("pk", "vectors_version") if collections else ()
     near = [
         one
-        for collection, stamp in stamps.items()
-        for one in _tables.get(index, collection, stamp).near(code, _NEAR)
+        for collection, version in versions
+        for one in _tables.get(index, collection, version).near(code, _NEAR)
     ]
     numbers: dict[int, list[int]] = {}
     for _distance, vectors, number in sorted(near)[:_NEAR]:

@@ -1,8 +1,8 @@
 """Passages by their words, ranked by BM25 alike on both databases.
 
-The index yields candidates: those with the rarest of the wanted terms, with most of them first.
-Their texts are then ranked in Python: FTS5 has a BM25 but PostgreSQL has none, and a term's count
-in each passage would make the index several times as large.
+The index yields the passages that have each of the rarest wanted terms. Those with most of the
+weight are candidates, whose texts are then ranked in Python: FTS5 has a BM25 but PostgreSQL has
+none, and a term's count in each passage would make the index several times as large.
 """
 
 from __future__ import annotations
@@ -12,22 +12,28 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from django.db import connection, models
 
 from chatsite.knowledge.index import terms
 from chatsite.knowledge.models import Passage
 from chatsite.text_terms import sequence
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _K1: Final = 1.2
 _B: Final = 0.75
 # Characters that a question's terms are taken from: a pasted text has more than a search needs.
 _QUESTION_CHARS: Final = 4000
 _TERMS_MAX: Final = 32
-# Matches that are read at most, and those that are ranked by their texts.
-_MATCHES_MAX: Final = 20_000
-_CANDIDATES: Final = 150
+# Matches that are read at most, those of them whose scope is looked up first, and those that are
+# ranked by their texts.
+_MATCHES_MAX: Final = 10_000
+_HEAVIEST: Final = 600
+_CANDIDATES: Final = 120
 # Fewer passages say little about how rare a word is: one that each of three has would count nothing
 # beside a word that none has.
 _TOTAL_MIN: Final = 1000
@@ -84,7 +90,7 @@ def find(question: str, ids: Ids, limit: int) -> list[Hit]:
         matches += count
     if not chosen:
         return []
-    candidates = _candidates(chosen, weights, ids)
+    candidates = _in_scope(_heaviest(chosen, weights), ids)
     return _ranked(candidates, weights)[:limit]
 
 
@@ -139,21 +145,45 @@ def _total() -> int:
     return Passage.objects.aggregate(last=models.Max("pk"))["last"] or 0
 
 
-def _candidates(chosen: Sequence[str], weights: dict[str, float], ids: Ids) -> list[int]:
-    where, values = _scope(ids)
+def _heaviest(chosen: Sequence[str], weights: dict[str, float]) -> NDArray[np.int64]:
+    """Return the passages with some of the terms, those with the largest sum of weights first."""
+    found: list[NDArray[np.int64]] = []
+    sums: list[NDArray[np.float64]] = []
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            score = " + ".join(["(found.terms @@ %s::tsquery)::int * %s::float"] * len(chosen))
-            each = [value for term in chosen for value in (f"'{term}'", weights[term])]
-            query = " | ".join(f"'{term}'" for term in chosen)
-            cursor.execute(
-                _POSTGRESQL.format(score=score, scope=where),
-                [query, *values, *each, _CANDIDATES],
-            )
-        else:
-            query = " OR ".join(f'"{term}"' for term in chosen)
-            cursor.execute(_SQLITE.format(scope=where), [query, *values, _CANDIDATES])
-        return [row[0] for row in cursor.fetchall()]
+        for term in chosen:
+            if connection.vendor == "postgresql":
+                cursor.execute(_POSTGRESQL, [f"'{term}'", _MATCHES_MAX])
+            else:
+                cursor.execute(_SQLITE, [f'"{term}"', _MATCHES_MAX])
+            matches = np.fromiter((row[0] for row in cursor.fetchall()), dtype=np.int64)
+            found.append(matches)
+            sums.append(np.full(len(matches), weights[term]))
+    passages, places = np.unique(np.concatenate(found), return_inverse=True)
+    total = np.bincount(places, weights=np.concatenate(sums), minlength=len(passages))
+    heaviest: NDArray[np.int64] = passages[np.argsort(-total, kind="stable")]
+    return heaviest
+
+
+def _in_scope(passages: NDArray[np.int64], ids: Ids) -> list[int]:
+    """Return the first of ``passages`` that are in scope, in their order, as candidates."""
+    where, values = _scope(ids)
+    first = passages[:_HEAVIEST]
+    allowed = _allowed(where, values, first)
+    if len(passages) > len(first) and len(allowed) < _CANDIDATES:
+        allowed |= _allowed(where, values, None)
+        first = passages
+    return [int(one) for one in first if one in allowed][:_CANDIDATES]
+
+
+def _allowed(where: str, values: list[Any], among: NDArray[np.int64] | None) -> set[int]:
+    """Return the passages in scope, of ``among`` or all."""
+    parts, given = [where], list(values)
+    if among is not None:
+        parts.append(f"passage.id IN ({', '.join(['%s'] * len(among))})")
+        given += among.tolist()
+    with connection.cursor() as cursor:
+        cursor.execute(_SCOPE.format(where=" AND ".join(parts)), given)
+        return {row[0] for row in cursor.fetchall()}
 
 
 def _scope(ids: Ids) -> tuple[str, list[Any]]:
@@ -172,18 +202,11 @@ def _scope(ids: Ids) -> tuple[str, list[Any]]:
 
 
 _POSTGRESQL: Final = """
-    WITH found AS MATERIALIZED (
-        SELECT terms.passage_id AS id, terms.terms FROM knowledge_passageterms AS terms
-        JOIN knowledge_passage AS passage ON passage.id = terms.passage_id
-        LEFT JOIN knowledge_document AS document ON document.id = passage.document_id
-        WHERE terms.terms @@ %s::tsquery AND {scope}
-    )
-    SELECT id FROM found ORDER BY {score} DESC, id LIMIT %s
+    SELECT passage_id FROM knowledge_passageterms WHERE terms @@ %s::tsquery LIMIT %s
 """
-_SQLITE: Final = """
-    SELECT words.rowid FROM knowledge_words AS words
-    JOIN knowledge_passage AS passage ON passage.id = words.rowid
+_SQLITE: Final = "SELECT rowid FROM knowledge_words WHERE knowledge_words MATCH %s LIMIT %s"
+_SCOPE: Final = """
+    SELECT passage.id FROM knowledge_passage AS passage
     LEFT JOIN knowledge_document AS document ON document.id = passage.document_id
-    WHERE knowledge_words MATCH %s AND {scope}
-    ORDER BY bm25(knowledge_words), words.rowid LIMIT %s
+    WHERE {where}
 """

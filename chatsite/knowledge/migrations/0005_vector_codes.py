@@ -43,5 +43,10 @@ class Migration(migrations.Migration):
                 ("data", models.BinaryField()),
             ],
         ),
+        migrations.AddField(
+            "collection",
+            "vectors_version",
+            models.PositiveBigIntegerField(default=0, editable=False),
+        ),
         migrations.RunPython(fill, migrations.RunPython.noop),
     ]

@@ -11,7 +11,7 @@ from django.apps import apps
 
 from chatsite.accounts.models import User
 from chatsite.documents.chunks import Chunk
-from chatsite.knowledge import index
+from chatsite.knowledge import index, upload
 from chatsite.knowledge.index import vectors
 from chatsite.knowledge.index.words import Ids
 from chatsite.knowledge.models import (
@@ -43,8 +43,10 @@ class Shelf:
         self.index = EmbeddingIndex.objects.create(
             model="m", digest="d", dimensions=DIMENSIONS, state=EmbeddingIndex.State.ACTIVE
         )
-        owner = User.objects.create_user("ann")
-        self.collections = [Collection.objects.create(owner=owner, name=str(n)) for n in (0, 1)]
+        self.owner = User.objects.create_user("ann")
+        self.collections = [
+            Collection.objects.create(owner=self.owner, name=str(n)) for n in (0, 1)
+        ]
         self.made = 0
 
     def add(self, subject: int, collection: int = 0, passages: int = 4) -> Document:
@@ -77,7 +79,6 @@ class Shelf:
 
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    monkeypatch.setattr(vectors, "_EXACT", 0)
     monkeypatch.setattr(vectors, "_tables", vectors._Tables())
     return Shelf()
 
@@ -89,8 +90,10 @@ def test_codes_find_what_an_exact_search_finds(
         shelf.add(at % SUBJECTS, at % 2, passages=1 + at % 5)
     monkeypatch.setattr(vectors, "_NEAR", 40)
     by_codes = [shelf.find(subject) for subject in range(SUBJECTS)]
-    monkeypatch.setattr(vectors, "_EXACT", 10_000)
-    exact = [shelf.find(subject) for subject in range(SUBJECTS)]
+    ids = Ids(documents=tuple(Document.objects.values_list("pk", flat=True)))
+    exact = [
+        vectors.find(shelf.subjects[subject], shelf.index, ids, 10) for subject in range(SUBJECTS)
+    ]
     for found, wanted in zip(by_codes, exact, strict=True):
         assert [key for key, _cosine in found] == [key for key, _cosine in wanted]
         assert [cosine for _key, cosine in found] == pytest.approx(
@@ -104,15 +107,13 @@ def test_each_change_is_seen_by_the_next_search(shelf: Shelf) -> None:
     second = shelf.add(1)
     third = shelf.add(1, collection=1)
     assert shelf.documents(1) == {first.pk, other.pk, second.pk, third.pk}
-    first.delete()
+    upload.remove(shelf.owner, first.pk)
     assert shelf.documents(1) == {other.pk, second.pk, third.pk}
     shelf.fill(second, 3, passages=2)
     best, cosine = shelf.find(3, 0)[0]
     assert (best[1], cosine > 0.8) == (second.pk, True)
-    third.collection = shelf.collections[0]
-    third.save()
+    index.put(third, [])
     assert shelf.documents(1, 1) == set()
-    assert third.pk in shelf.documents(1, 0)
 
 
 def test_a_search_is_limited_to_its_scope(shelf: Shelf) -> None:
