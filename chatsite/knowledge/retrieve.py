@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -207,21 +207,34 @@ def _fetch(
     user: User, scope: Scope, by_words: Sequence[Hit], nearest: Sequence[tuple[_Key, float]]
 ) -> dict[int, Passage]:
     """Return the passages of both lists that the user may read, by their keys."""
-    wanted = Q(pk__in=[hit.passage for hit in by_words])
-    numbers: dict[tuple[str, uuid.UUID], list[int]] = {}
-    for (kind, owner, number), _cosine in nearest:
-        numbers.setdefault((kind, owner), []).append(number)
-    for (kind, owner), each in numbers.items():
-        wanted |= Q(**{kind: owner, "number__in": each})
+    wanted = [hit.passage for hit in by_words] + _by_numbers(key for key, _cosine in nearest)
     readable = Collection.objects.readable_by(user).values("pk")
     allowed = Q(document__collection__in=readable) | Q(
         attachment__in=scope.attachments, attachment__owner=user
     )
-    rows = Passage.objects.filter(wanted).filter(allowed)
+    rows = Passage.objects.filter(pk__in=wanted).filter(allowed)
     return {
         row.pk: row
         for row in rows.select_related("document", "attachment").defer("attachment__text")
     }
+
+
+def _by_numbers(keys: Iterable[_Key]) -> list[int]:
+    """Return the passages with these owners and numbers."""
+    wanted = set(keys)
+    found = []
+    for kind in ("document", "attachment"):
+        owners = {owner for of, owner, _number in wanted if of == kind}
+        numbers = {number for of, _owner, number in wanted if of == kind}
+        if owners:
+            # More than the wanted ones, but one condition in place of one for each.
+            rows = Passage.objects.filter(**{f"{kind}__in": owners, "number__in": numbers})
+            found += [
+                pk
+                for pk, owner, number in rows.values_list("pk", kind, "number")
+                if (kind, owner, number) in wanted
+            ]
+    return found
 
 
 def _ordered(

@@ -33,7 +33,7 @@ _TERMS_MAX: Final = 32
 # ranked by their texts.
 _MATCHES_MAX: Final = 10_000
 _HEAVIEST: Final = 600
-_CANDIDATES: Final = 120
+_CANDIDATES: Final = 100
 # Fewer passages say little about how rare a word is: one that each of three has would count nothing
 # beside a word that none has.
 _TOTAL_MIN: Final = 1000
@@ -166,47 +166,60 @@ def _heaviest(chosen: Sequence[str], weights: dict[str, float]) -> NDArray[np.in
 
 def _in_scope(passages: NDArray[np.int64], ids: Ids) -> list[int]:
     """Return the first of ``passages`` that are in scope, in their order, as candidates."""
-    where, values = _scope(ids)
     first = passages[:_HEAVIEST]
-    allowed = _allowed(where, values, first)
+    allowed = _allowed_of(first, ids)
     if len(passages) > len(first) and len(allowed) < _CANDIDATES:
-        allowed |= _allowed(where, values, None)
+        allowed = _allowed(ids)
         first = passages
     return [int(one) for one in first if one in allowed][:_CANDIDATES]
 
 
-def _allowed(where: str, values: list[Any], among: NDArray[np.int64] | None) -> set[int]:
-    """Return the passages in scope, of ``among`` or all."""
-    parts, given = [where], list(values)
-    if among is not None:
-        parts.append(f"passage.id IN ({', '.join(['%s'] * len(among))})")
-        given += among.tolist()
+def _allowed_of(passages: NDArray[np.int64], ids: Ids) -> set[int]:
+    """Return those of ``passages`` that are in scope."""
+    where, values = _scope(ids, _OF_COLLECTIONS_EACH)
+    return _selected(f"id IN ({_marks(len(passages))}) AND {where}", [*passages.tolist(), *values])
+
+
+def _allowed(ids: Ids) -> set[int]:
+    """Return all passages in scope."""
+    return _selected(*_scope(ids, _OF_COLLECTIONS_ALL))
+
+
+def _selected(where: str, values: list[Any]) -> set[int]:
     with connection.cursor() as cursor:
-        cursor.execute(_SCOPE.format(where=" AND ".join(parts)), given)
+        cursor.execute(f"SELECT id FROM knowledge_passage AS passage WHERE {where}", values)  # noqa: S608
         return {row[0] for row in cursor.fetchall()}
 
 
-def _scope(ids: Ids) -> tuple[str, list[Any]]:
-    """Return the condition on passages and documents, and its values."""
+def _scope(ids: Ids, of_collections: str) -> tuple[str, list[Any]]:
+    """Return the condition on passages, and its values."""
     parts, values = [], []
     field = Passage._meta.get_field("document").target_field
-    for column, wanted in (
-        ("document.collection_id", ids.collections),
-        ("passage.document_id", ids.documents),
-        ("passage.attachment_id", ids.attachments),
+    for condition, wanted in (
+        (of_collections, ids.collections),
+        ("document_id IN ({})", ids.documents),
+        ("attachment_id IN ({})", ids.attachments),
     ):
         if wanted:
-            parts.append(f"{column} IN ({', '.join(['%s'] * len(wanted))})")
+            parts.append(condition.format(_marks(len(wanted))))
             values += [field.get_db_prep_value(one, connection) for one in wanted]
     return f"({' OR '.join(parts)})", values
+
+
+def _marks(count: int) -> str:
+    return ", ".join(["%s"] * count)
 
 
 _POSTGRESQL: Final = """
     SELECT passage_id FROM knowledge_passageterms WHERE terms @@ %s::tsquery LIMIT %s
 """
 _SQLITE: Final = "SELECT rowid FROM knowledge_words WHERE knowledge_words MATCH %s LIMIT %s"
-_SCOPE: Final = """
-    SELECT passage.id FROM knowledge_passage AS passage
-    LEFT JOIN knowledge_document AS document ON document.id = passage.document_id
-    WHERE {where}
-"""
+# Two ways to say the same: for given passages each one's document is looked up; for all passages,
+# those of each document in the collections.
+_OF_COLLECTIONS_EACH: Final = (
+    "EXISTS (SELECT 1 FROM knowledge_document AS document "
+    "WHERE document.id = passage.document_id AND collection_id IN ({}))"
+)
+_OF_COLLECTIONS_ALL: Final = (
+    "document_id IN (SELECT id FROM knowledge_document WHERE collection_id IN ({}))"
+)
