@@ -148,6 +148,7 @@ class Scope(models.TextChoices):
     CHAT = "chat", _("chat and completions")
     EMBED = "embed", _("embeddings")
     MODELS = "models", _("list of models")
+    KNOWLEDGE = "knowledge", _("change collections of documents")
     MANAGE = "manage", _("change models (administrators)")
     SCIM = "scim", _("provision users and groups (administrators)")
 

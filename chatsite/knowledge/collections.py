@@ -200,6 +200,12 @@ def listed(user: User) -> list[schema.Collection]:
     return serialize(user, rows.select_related("owner", "group").order_by("name", "pk"))
 
 
+def described(user: User, collection: Collection) -> schema.Collection:
+    """Return a collection with its figures, as ``user`` sees it."""
+    rows = Collection.objects.filter(pk=collection.pk).select_related("owner", "group")
+    return serialize(user, rows)[0]
+
+
 def serialize(user: User | None, rows: QuerySet[Collection]) -> list[schema.Collection]:
     """Return collections with the rights of ``user``; all rights without one, for commands."""
     rows = rows.annotate(

@@ -65,6 +65,14 @@ def readable(user: User, id: uuid.UUID) -> Document:
     return found
 
 
+def at_path(user: User, collection: uuid.UUID, path: str) -> Document:
+    """Return a document of a collection by its path. Raises `DocumentMissing`."""
+    found = collections.readable(user, collection).documents.filter(path=clean_path(path)).first()
+    if found is None:
+        raise DocumentMissing
+    return found
+
+
 def writable(user: User, id: uuid.UUID) -> Document:
     found = readable(user, id)
     collections.writable(user, found.collection_id)
@@ -307,6 +315,16 @@ def listed(
         [serialize(one) for one in page[:_PAGE]],
         following,
     )
+
+
+def by_path(
+    user: User, collection: uuid.UUID, after: str = ""
+) -> tuple[list[schema.Document], str | None]:
+    """Return the next documents of all folders, and the cursor of the next page."""
+    rows = collections.readable(user, collection).documents.filter(path__gt=after).order_by("path")
+    page = list(rows[: _PAGE + 1])
+    following = page[_PAGE - 1].path if len(page) > _PAGE else None
+    return [serialize(one) for one in page[:_PAGE]], following
 
 
 def serialize(document: Document) -> schema.Document:

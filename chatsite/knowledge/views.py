@@ -45,7 +45,7 @@ async def _run(work: Callable[..., T], *values: Any) -> T:
 async def all_collections(request: HttpRequest, user: User) -> HttpResponse:
     if request.method == "POST":
         made = await _run(collections.create, user, decoded(request, schema.NewCollection))
-        return answered({"collection": await _run(_one, user, made)}, status=201)
+        return answered({"collection": await _run(collections.described, user, made)}, status=201)
     return answered({"collections": await _run(collections.listed, user)})
 
 
@@ -60,12 +60,7 @@ async def collection(request: HttpRequest, user: User, id: uuid.UUID) -> HttpRes
         found = await _run(collections.change, user, id, asked)
     else:
         found = await _run(collections.readable, user, id)
-    return answered({"collection": await _run(_one, user, found)})
-
-
-def _one(user: User, collection: Collection) -> schema.Collection:
-    rows = Collection.objects.filter(pk=collection.pk).select_related("owner", "group")
-    return collections.serialize(user, rows)[0]
+    return answered({"collection": await _run(collections.described, user, found)})
 
 
 @require_http_methods(["GET", "PUT"])

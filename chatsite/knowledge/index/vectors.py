@@ -38,10 +38,9 @@ _STORED: Final = np.dtype("<f2")
 # Rows that are fetched and compared at a time: the memory that a search takes.
 _BLOCK: Final = 200
 # Passages whose codes are nearest: the exact comparison chooses among them.
-_NEAR: Final = 200
-# Codes that a process keeps, and those that are compared at a time.
+_NEAR: Final = 150
+# Codes that a process keeps.
 _KEPT_BYTES: Final = 64 << 20
-_CODES: Final = 1 << 16
 _WORD_BYTES: Final = 8
 
 # A passage by its owner and number, and its cosine to the question.
@@ -141,7 +140,10 @@ def _exact(asked: NDArray[np.float32], index: EmbeddingIndex, ids: Ids, limit: i
 
 @dataclass(frozen=True)
 class _Table:
-    """The codes of a collection: ``vectors`` and ``ends`` have an entry for each document."""
+    """The codes of a collection: ``vectors`` and ``ends`` have an entry for each document.
+
+    ``codes`` has a column for each passage: rows of 64-bit words are compared at once.
+    """
 
     version: int
     vectors: NDArray[np.int64]
@@ -154,14 +156,11 @@ class _Table:
 
     def near(self, code: NDArray[np.uint64], count: int) -> Iterator[tuple[int, int, int]]:
         """Yield distance, key of the document's vectors and number of the nearest passages."""
-        if not len(self.codes):
+        if not self.codes.size:
             return
-        distances = np.concatenate(
-            [
-                np.bitwise_count(self.codes[at : at + _CODES] ^ code).sum(axis=1, dtype=np.uint16)
-                for at in range(0, len(self.codes), _CODES)
-            ]
-        )
+        distances = np.zeros(self.codes.shape[1], dtype=np.uint16)
+        for row, word in zip(self.codes, code, strict=True):
+            distances += np.bitwise_count(row ^ word)
         count = min(count, len(distances))
         for at in np.argpartition(distances, count - 1)[:count]:
             place = int(np.searchsorted(self.ends, at, side="right"))
@@ -219,7 +218,7 @@ def _table(version: int, index: EmbeddingIndex, rows: Iterable[tuple[int, int, A
         counts.append(count)
         parts.append(bytes(data))
     width = _width(index.dimensions)
-    codes = np.frombuffer(b"".join(parts), dtype=np.uint64).reshape(-1, width)
+    codes = np.frombuffer(b"".join(parts), dtype=np.uint64).reshape(-1, width).T.copy()
     ends = np.cumsum(counts, dtype=np.int64) if counts else np.zeros(0, np.int64)
     return _Table(version, np.array(keys, dtype=np.int64), ends, codes)
 
@@ -231,7 +230,7 @@ def _joined(first: _Table, second: _Table) -> _Table:
         second.version,
         np.concatenate([first.vectors, second.vectors]),
         np.concatenate([first.ends, second.ends + first.ends[-1]]),
-        np.concatenate([first.codes, second.codes]),
+        np.concatenate([first.codes, second.codes], axis=1),
     )
 
 

@@ -29,10 +29,10 @@ _B: Final = 0.75
 # Characters that a question's terms are taken from: a pasted text has more than a search needs.
 _QUESTION_CHARS: Final = 4000
 _TERMS_MAX: Final = 32
-# Matches that are read at most, those of them whose scope is looked up first, and those that are
-# ranked by their texts.
+# Matches that are read at most, how many of them are looked up before all that is in scope is read,
+# and those that are ranked by their texts.
 _MATCHES_MAX: Final = 10_000
-_HEAVIEST: Final = 600
+_LOOKED_UP: Final = (200, 1_000)
 _CANDIDATES: Final = 100
 # Fewer passages say little about how rare a word is: one that each of three has would count nothing
 # beside a word that none has.
@@ -166,12 +166,15 @@ def _heaviest(chosen: Sequence[str], weights: dict[str, float]) -> NDArray[np.in
 
 def _in_scope(passages: NDArray[np.int64], ids: Ids) -> list[int]:
     """Return the first of ``passages`` that are in scope, in their order, as candidates."""
-    first = passages[:_HEAVIEST]
-    allowed = _allowed_of(first, ids)
-    if len(passages) > len(first) and len(allowed) < _CANDIDATES:
+    allowed: set[int] = set()
+    seen = 0
+    for most in _LOOKED_UP:
+        if len(allowed) < _CANDIDATES and seen < len(passages):
+            allowed |= _allowed_of(passages[seen:most], ids)
+            seen = most
+    if len(allowed) < _CANDIDATES and seen < len(passages):
         allowed = _allowed(ids)
-        first = passages
-    return [int(one) for one in first if one in allowed][:_CANDIDATES]
+    return [one for one in passages.tolist() if one in allowed][:_CANDIDATES]
 
 
 def _allowed_of(passages: NDArray[np.int64], ids: Ids) -> set[int]:
