@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -149,7 +150,9 @@ async def _ask(
 async def _ended(answers: _Answers) -> list[m.Finished]:
     """Wait for all ends. Raises `BadPlan` or `EngineError` if the engine process ends before."""
     together = asyncio.gather(*answers.ends.values())
-    waited = {together, *filter(None, [answers.reader])}
+    waited: set[asyncio.Future[Any]] = {together}
+    if answers.reader is not None:
+        waited.add(answers.reader)
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if together.done():
         return together.result()

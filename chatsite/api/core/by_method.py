@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
@@ -10,7 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from chatsite.api.core import http
 
-View = Callable[..., Awaitable[HttpResponseBase]]
+View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def by_method(views: Mapping[str, View]) -> View:

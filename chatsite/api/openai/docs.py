@@ -17,10 +17,11 @@ from django.views.decorators.http import require_safe
 
 from chatsite.api.core import foreign, http
 from chatsite.api.openai import collections as c
+from chatsite.api.openai import documents as d
 from chatsite.api.openai import rerank, tokens
 from chatsite.api.openai import responses_types as r
 from chatsite.api.openai import types as t
-from chatsite.knowledge.schema import Question
+from chatsite.knowledge import schema as k
 from chatsite.site_settings import current
 
 # Path, method, scope, request, response, whether it streams, summary.
@@ -74,7 +75,44 @@ _ENDPOINTS: tuple[tuple[str, str, str, type | None, type, bool, str], ...] = (
         "List the collections of documents that the user may read.",
     ),
     (
-        *("/v1/collections/search", "post", "chat", Question, c.SearchResult, False),
+        *("/v1/collections", "post", "knowledge", k.NewCollection, k.Collection, False),
+        "Create a collection.",
+    ),
+    ("/v1/collections/{id}", "get", "chat", None, k.Collection, False, "One collection."),
+    (
+        *("/v1/collections/{id}", "patch", "knowledge", k.CollectionChange, k.Collection, False),
+        "Rename or describe a collection.",
+    ),
+    (
+        *("/v1/collections/{id}", "delete", "knowledge", None, c.Deleted, False),
+        "Delete a collection with its documents.",
+    ),
+    (
+        *("/v1/collections/{id}/documents", "get", "chat", None, d.Documents, False),
+        "List the documents of a collection by path; `after` continues the list.",
+    ),
+    (
+        *("/v1/collections/{id}/documents/{path}", "get", "chat", None, k.Document, False),
+        "One document; `state` tells whether it has been read.",
+    ),
+    (
+        *("/v1/collections/{id}/documents/{path}", "put", "knowledge", None, k.Document, False),
+        "Store the body, a file, as the document at this path.",
+    ),
+    (
+        *("/v1/collections/{id}/documents/{path}", "delete", "knowledge", None, c.Deleted, False),
+        "Delete a document.",
+    ),
+    (
+        *("/v1/collections/{id}/sync", "post", "knowledge", k.Manifest, k.SyncPlan, False),
+        "Compare a collection with the paths and SHA-256 of files; nothing is changed yet.",
+    ),
+    (
+        *("/v1/collections/sync/{id}/finish", "post", "knowledge", None, d.Finished, False),
+        "Delete what the manifest does not have, once all that differs has been stored.",
+    ),
+    (
+        *("/v1/collections/search", "post", "chat", k.Question, c.SearchResult, False),
         "The passages of collections that match a question.",
     ),
     (
