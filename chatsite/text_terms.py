@@ -77,6 +77,13 @@ def sequence(text: str) -> list[str]:
     return found
 
 
+def mostly_unspaced(text: str) -> bool:
+    """Return whether most letters are of scripts without spaces between words."""
+    pieces = _PIECES.findall(text)
+    unspaced = sum(len(one) for one, _word in pieces)
+    return unspaced > sum(len(word) for _one, word in pieces)
+
+
 def terms(text: str) -> set[str]:
     """Return all terms of a text."""
     if text.isascii():

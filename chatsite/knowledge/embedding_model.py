@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chatsite.site_settings import current as site
+from chatsite.text_terms import mostly_unspaced
 from models_admin import catalogue, facts
 from models_admin.models import ModelName
 
@@ -25,6 +27,11 @@ _PREFIXES = (
         "",
     ),
 )
+# Models of English texts alone, by their names. Source: their model cards.
+_ENGLISH = re.compile(
+    r"all-minilm|nomic-embed-text(?!-v2)|mxbai-embed|arctic-embed(?!2|.*v2)|"
+    r"bge-(?:large|base|small)(?!.*zh)"
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,13 @@ class EmbeddingModel:
 
     def passage(self, text: str) -> str:
         return f"{self._prefixes()[1]}{text}"
+
+    def knows(self, text: str) -> bool:
+        """Return whether the model was taught the script that most of ``text`` is written in.
+
+        The vectors of other texts say nothing, and would displace what their words find.
+        """
+        return _ENGLISH.search(self.name.lower()) is None or not mostly_unspaced(text)
 
     def _prefixes(self) -> tuple[str, str]:
         name = self.name.lower()

@@ -80,8 +80,8 @@ class Found:
 class Result:
     """Passages, best first. Empty: nothing matched.
 
-    ``missing`` says why the search was by words alone or incomplete: "no_model", "index_building"
-    or "engine_unavailable".
+    ``missing`` says why the search was by words alone or incomplete: "no_model", "index_building",
+    "engine_unavailable", or "language" if the embedding model was not taught the question's.
     """
 
     found: tuple[Found, ...]
@@ -111,7 +111,9 @@ async def retrieve(
     model = await sync_to_async(embedding_model.current)()
     index, missing = await sync_to_async(_index)(model, ids)
     vector = None
-    if index is not None and model is not None:
+    if model is not None and not model.knows(question):
+        missing = "language"
+    elif index is not None and model is not None:
         vector = await _vector(runtime, user, model, question)
         if vector is None:
             missing = "engine_unavailable"

@@ -8,6 +8,7 @@ none, and a term's count in each passage would make the index several times as l
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -46,6 +47,11 @@ _STOP: Final = frozenset(
     which who whom whose why will with would you your
     """.split()  # noqa: SIM905  (a list of these words would take a page)
 )
+# The same in Chinese, taken out before the text is divided into pairs of characters.
+_ASKING: Final = re.compile(
+    "为什么|什么样|什么|怎么样|怎么办|怎样|怎么|如何|哪一个|哪些|哪个|哪里|哪儿|多少|能不能|可不可以|"
+    "有没有|是不是|是否|能否|可以|能够|需要|应该|应当|请问|请|吗|呢|吧|的(?!确)|了|把|被"
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,8 @@ class Hit:
 def find(question: str, ids: Ids, limit: int) -> list[Hit]:
     """Return the best passages for the words of ``question``, best first."""
     # Terms are letters and digits: they can't be operators of FTS5 or of a tsquery.
-    every = sequence(question[:_QUESTION_CHARS])
+    question = question[:_QUESTION_CHARS]
+    every = sequence(_ASKING.sub(" ", question)) or sequence(question)
     meant = [word for word in every if word not in _STOP] or every
     wanted = list(dict.fromkeys(terms.of(" ".join(meant))))
     if not wanted or ids.empty:

@@ -48,6 +48,8 @@ export function notes(sources) {
     found.push(gettext("Searched by keywords only: the embedding model is not available"));
   } else if (missing === "index_building") {
     found.push(gettext("Searched by keywords only: the index is being built"));
+  } else if (missing === "language") {
+    found.push(gettext("Searched by keywords only: the embedding model knows English only"));
   }
   for (const { id, kind, name, pages } of documents) {
     const sent = pagesSent(passages.filter(({ document }) => document === id));

@@ -129,6 +129,7 @@ function said(count, searched, missing) {
     index_building: gettext(
       "Some documents are found by keywords only until their index is complete.",
     ),
+    language: gettext("Searched by keywords only: the embedding model knows English only."),
   };
   return [found, reasons[missing]].filter(Boolean).join(" ");
 }

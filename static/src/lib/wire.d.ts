@@ -242,10 +242,10 @@ export interface OutputSyntax {
  * The passages that an answer was given, and how they were found.
  *
  * `mode`: by words, by words and vectors, or also ordered by a reranker model. `missing` says
- * why not better: `no_model`, `engine_unavailable` or `index_building` (no vectors),
- * `failed` (nothing was searched), `no_room` (no passage fits in the context), `spread`
- * (nothing matched an attachment: passages of all of it). `searched` counts documents.
- * `removed` counts the numbers removed from the answer that were none of a passage.
+ * why not better: `no_model`, `engine_unavailable`, `index_building` or `language` (no
+ * vectors), `failed` (nothing was searched), `no_room` (no passage fits in the context),
+ * `spread` (nothing matched an attachment: passages of all of it). `searched` counts
+ * documents. `removed` counts the numbers removed from the answer that were none of a passage.
  */
 export interface Sources {
   mode: string;

@@ -200,6 +200,27 @@ def test_vectors_find_what_words_do_not(
     assert found.found[0].score_vectors == pytest.approx(1.0)
 
 
+def test_a_model_of_another_language_is_not_asked(
+    ann: User, rules: Collection, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors_of(rules, ALL)
+    english = EmbeddingModel("all-minilm:22m", "d1")
+    monkeypatch.setattr(embedding_model, "current", lambda: english)
+    model["员工有多少天带薪假期？"] = [1.0, 0.0]
+    found = ask(ann, "员工有多少天带薪假期？", rules)
+    assert (found.mode, found.missing, paths(found)) == ("words", "language", ["hr/年假.md"])
+    model["railway"] = [1.0, 0.0]
+    assert ask(ann, "railway", rules).mode == "fused"
+    assert EmbeddingModel("nomic-embed-text-v2-moe:latest", "d").knows("员工有多少天假期")
+    assert not EmbeddingModel("nomic-embed-text:latest", "d").knows("员工 leave 有多少天假期")
+
+
+def test_words_of_asking_are_not_searched(ann: User, rules: Collection) -> None:
+    document(rules, "faq.md", "# 怎样提问\n\n怎样可以提出问题？请问什么问题都可以。")
+    assert paths(ask(ann, "怎样可以得到假期？", rules)) == ["hr/年假.md"]
+    assert paths(ask(ann, "怎样提问？", rules))[0] == "faq.md"
+
+
 def test_what_both_find_is_first(ann: User, rules: Collection, model: dict[str, Any]) -> None:
     vectors_of(rules, ALL)
     model["vacation euros"] = [0.8, 0.6]
