@@ -43,6 +43,12 @@ class PathTaken(ChatsiteError):
     message = _("There is already a document with this path. Choose another name.")
 
 
+class FolderIntoItself(ChatsiteError):
+    code = "folder_into_itself"
+    status = 409
+    message = _("A folder can't be moved into itself. Choose another path.")
+
+
 class CollectionNameTaken(ChatsiteError):
     code = "collection_name_taken"
     status = 409

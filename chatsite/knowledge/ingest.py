@@ -133,12 +133,17 @@ def run(document: Document) -> None:
     wake(EMBED_TASK)
 
 
-def index_again(document: Document) -> None:
-    """Put the passages in the index again, under the document's present name."""
-    text = DocumentText.objects.filter(document=document).first()
-    if text is not None:
-        index.put(document, chunks.split(text.text, text.page_starts))
-        wake(EMBED_TASK)
+def index_names(most: int) -> int:
+    """Index at most ``most`` documents under their new names; return how many."""
+    done = 0
+    for document in Document.objects.filter(renamed=True).order_by("pk")[:most]:
+        with transaction.atomic():
+            # Not one that was renamed once more meanwhile.
+            named = Document.objects.filter(pk=document.pk, path=document.path, renamed=True)
+            if named.update(renamed=False):
+                index.rename(document)
+        done += 1
+    return done
 
 
 def retry(document: Document) -> None:
@@ -151,7 +156,7 @@ def retry(document: Document) -> None:
 
 def sweep() -> None:
     """Wake workers if there is work, and delete abandoned uploads; started by beat."""
-    if due().exists():
+    if due().exists() or Document.objects.filter(renamed=True).exists():
         wake()
     before = timezone.now() - _ABANDONED
     Document.objects.filter(state=DocumentState.UPLOADING, created_at__lt=before).delete()

@@ -135,6 +135,8 @@ class Document(models.Model):
     size = models.PositiveBigIntegerField(_("size in bytes"))
     sha256 = models.CharField(max_length=64)
     version = models.PositiveIntegerField(default=1)
+    # The index has its former path: `ingest.index_names` renews it.
+    renamed = models.BooleanField(default=False, editable=False)
     source_url = models.URLField(_("web address"), max_length=1000, blank=True)
     added_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"

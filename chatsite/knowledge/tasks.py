@@ -13,8 +13,9 @@ _AT_ONCE: Final = 20
 
 @app.task(name=ingest.TASK, ignore_result=True)
 def read_documents() -> None:
-    """Read documents that are due."""
-    if ingest.run_all(_AT_ONCE) == _AT_ONCE:
+    """Read documents that are due, and index those that were renamed."""
+    named = ingest.index_names(_AT_ONCE)
+    if _AT_ONCE in {named, ingest.run_all(_AT_ONCE)}:
         ingest.wake()
 
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q, Sum
-from django.db.models.functions import Length
+from django.db.models import Max, Q, Sum, Value
+from django.db.models.functions import Concat, Length, Substr
 from django.utils import timezone
 
 from chatsite.accounts.models import User
@@ -29,6 +29,7 @@ from chatsite.knowledge.errors import (
     BadPath,
     CollectionFull,
     DocumentMissing,
+    FolderIntoItself,
     PathTaken,
     TooManyDocuments,
     UploadIncomplete,
@@ -266,20 +267,46 @@ def remove_folder(user: User, collection: uuid.UUID, folder: str) -> int:
 
 def move(user: User, id: uuid.UUID, path: str) -> Document:
     """Rename a document, or move it to another folder. Raises `PathTaken`."""
-    from chatsite.knowledge import ingest
-
     found = writable(user, id)
     found.path = clean_path(path)
+    found.renamed = True
     try:
         with transaction.atomic():
-            found.save(update_fields=["path"])
-            # Documents are found by their names too.
-            if found.state == DocumentState.READY:
-                ingest.index_again(found)
+            found.save(update_fields=["path", "renamed"])
     except IntegrityError:
         raise PathTaken from None
-    collections.touch(found.collection_id)
+    _moved(found.collection_id)
     return found
+
+
+def move_folder(user: User, collection: uuid.UUID, folder: str, path: str) -> int:
+    """Rename a folder, or move it into another; return the number of its documents.
+
+    All of them are moved or none. Raises `FolderIntoItself`, `PathTaken` or `BadPath`.
+    """
+    into = collections.writable(user, collection)
+    old, new = f"{clean_path(folder)}/", f"{clean_path(path)}/"
+    if new.startswith(old):
+        raise FolderIntoItself
+    rows = into.documents.filter(path__startswith=old)
+    longest = rows.aggregate(longest=Max(Length("path")))["longest"] or 0
+    if longest - len(old) + len(new) > _PATH_CHARS:
+        raise BadPath
+    try:
+        with transaction.atomic():
+            moved = rows.update(path=Concat(Value(new), Substr("path", len(old) + 1)), renamed=True)
+    except IntegrityError:
+        raise PathTaken from None
+    _moved(into.pk)
+    return moved
+
+
+def _moved(collection: uuid.UUID) -> None:
+    """Have documents indexed under their new names: they are found by these too."""
+    from chatsite.knowledge import ingest
+
+    collections.touch(collection)
+    ingest.wake()
 
 
 def retry(user: User, id: uuid.UUID) -> Document:

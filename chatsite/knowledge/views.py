@@ -90,14 +90,17 @@ async def people(request: HttpRequest, user: User) -> HttpResponse:
 # Documents.
 
 
-@require_http_methods(["GET", "POST", "DELETE"])
+@require_http_methods(["GET", "POST", "PATCH", "DELETE"])
 @json_api
 async def documents(request: HttpRequest, user: User, id: uuid.UUID) -> HttpResponse:
-    """List a folder, start an upload, or delete a folder with its documents."""
+    """List a folder, start an upload, move a folder, or delete it with its documents."""
     folder = request.GET.get("folder", "")
     if request.method == "POST":
         begun = await _run(upload.begin, user, id, decoded(request, schema.NewDocument))
         return answered(begun, status=201)
+    if request.method == "PATCH":
+        path = decoded(request, schema.Move).path
+        return answered({"moved": await _run(upload.move_folder, user, id, folder, path)})
     if request.method == "DELETE":
         return answered({"deleted": await _run(upload.remove_folder, user, id, folder)})
     after = request.GET.get("after", "")

@@ -22,6 +22,13 @@ def put(document: Document, chunks: Sequence[Chunk]) -> None:
         changed(document.pk)
 
 
+def rename(document: Document) -> None:
+    """Index the passages of a document under its present path; its vectors stay."""
+    passages = list(Passage.objects.filter(document=document).only("pk", "heading", "text"))
+    PassageTerms.objects.filter(passage__document=document).delete()
+    _add_terms(passages, document.path)
+
+
 def put_attachment(attachment: Attachment, chunks: Sequence[Chunk]) -> None:
     """Replace the passages of an attachment, in the transaction of the caller."""
     PassageVectors.objects.filter(attachment=attachment).delete()
@@ -52,14 +59,17 @@ def _passage(
 
 
 def _add(passages: Iterable[Passage], name: str) -> None:
-    made = Passage.objects.bulk_create(passages, batch_size=_BATCH)
+    _add_terms(Passage.objects.bulk_create(passages, batch_size=_BATCH), name)
+
+
+def _add_terms(passages: Sequence[Passage], name: str) -> None:
     PassageTerms.objects.bulk_create(
         (
             PassageTerms(
                 passage=passage,
                 terms=set(terms.of_passage(name, passage.heading, passage.text)),
             )
-            for passage in made
+            for passage in passages
         ),
         batch_size=_BATCH,
     )

@@ -96,6 +96,7 @@ export class CollectionView {
         },
         retry: (document) => void this.#do(desk.api.retry(document.id)),
         remove: (document) => void this.#remove(document),
+        moveFolder: (one) => void this.#moveFolder(one),
         removeFolder: (one) => void this.#removeFolder(one),
       },
       (path) => desk.address(collection.id, path),
@@ -387,6 +388,18 @@ export class CollectionView {
       await this.#do(this.desk.api.removeDocument(document.id));
       this.desk.say(fill(gettext("{name} was deleted."), { name: document.name }));
     }
+  }
+
+  /** @param {Folder} folder */
+  async #moveFolder(folder) {
+    await ask(
+      gettext("Rename or move"),
+      gettext("Path in the collection, with / between folders"),
+      folder.path,
+      (path) => this.desk.api.moveFolder(this.collection.id, folder.path, path),
+      PATH_CHARS,
+    );
+    await this.load();
   }
 
   /** @param {Folder} folder */

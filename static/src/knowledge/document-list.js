@@ -16,6 +16,7 @@ import { details, documentCount, stateBadge } from "./words.js";
  * @property {(document: Document) => void} replace
  * @property {(document: Document) => void} retry
  * @property {(document: Document) => void} remove
+ * @property {(folder: Folder) => void} moveFolder
  * @property {(folder: Folder) => void} removeFolder
  */
 
@@ -96,6 +97,11 @@ export class DocumentList {
         this.actions.enter(folder.path);
       }
     };
+    const move = {
+      icon: "edit",
+      label: gettext("Rename or move"),
+      run: () => this.actions.moveFolder(folder),
+    };
     const remove = {
       icon: "delete",
       label: gettext("Delete folder"),
@@ -112,7 +118,7 @@ export class DocumentList {
         link,
         h("span", { className: "quiet" }, documentCount(folder.documents)),
       ),
-      writable ? menuButton(name, [remove]) : null,
+      writable ? menuButton(name, [move, remove]) : null,
     );
   }
 

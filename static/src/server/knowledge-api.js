@@ -109,6 +109,17 @@ export class KnowledgeApi {
   }
 
   /**
+   * Rename a folder, or move it into another.
+   * @param {string} id
+   * @param {string} folder
+   * @param {string} path
+   */
+  moveFolder(id, folder, path) {
+    const query = new URLSearchParams({ folder });
+    return this.#json("PATCH", `collections/${id}/documents/?${query}`, { path });
+  }
+
+  /**
    * Delete a folder with everything in it.
    * @param {string} id
    * @param {string} folder

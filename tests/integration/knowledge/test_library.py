@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -28,13 +29,23 @@ from chatsite.knowledge.errors import (
     CollectionNameTaken,
     CollectionReadOnly,
     DocumentMissing,
+    FolderIntoItself,
     NotGroupMember,
     PathTaken,
     SyncIncomplete,
     TooManyDocuments,
     UploadIncomplete,
 )
-from chatsite.knowledge.models import Collection, Document, DocumentState, Passage
+from chatsite.knowledge.index import put_vectors, words
+from chatsite.knowledge.index.words import Ids
+from chatsite.knowledge.models import (
+    Collection,
+    Document,
+    DocumentState,
+    EmbeddingIndex,
+    Passage,
+    PassageVectors,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -182,6 +193,55 @@ def test_a_document_moves_with_its_passages(ann: User, rules: Collection) -> Non
     assert Passage.objects.filter(document__path="new/name.md").count() == 1
     with pytest.raises(PathTaken):
         upload.move(ann, made.pk, "other.md")
+
+
+def test_a_renamed_document_is_found_by_its_new_name_and_keeps_its_vectors(
+    ann: User, rules: Collection
+) -> None:
+    made = put(ann, rules, "zebra.md", b"Text.")
+    ingest.run_all(1)
+    index = EmbeddingIndex.objects.create(model="m", digest="d", dimensions=2)
+    put_vectors(index, np.ones((1, 2)), document=made.pk)
+
+    def found(word: str) -> int:
+        return len(words.find(word, Ids(collections=(rules.pk,)), 10))
+
+    upload.move(ann, made.pk, "giraffe.md")
+    assert ingest.index_names(10) == 1
+    assert (found("zebra"), found("giraffe")) == (0, 1)
+    assert PassageVectors.objects.filter(document=made).count() == 1
+    assert ingest.index_names(10) == 0
+
+
+def test_a_folder_moves_with_everything_in_it(ann: User, rules: Collection) -> None:
+    bob = User.objects.create_user("bob")
+    for path in ("old/a.md", "old/deep/b.md", "older/c.md", "new/deep/d.md"):
+        put(ann, rules, path, b"Text.")
+    ingest.run_all(4)
+    with pytest.raises(CollectionMissing):
+        upload.move_folder(bob, rules.pk, "old", "new")
+    assert upload.move_folder(ann, rules.pk, "old", "new/from 2025") == 2
+    assert sorted(rules.documents.values_list("path", flat=True)) == [
+        *("new/deep/d.md", "new/from 2025/a.md", "new/from 2025/deep/b.md", "older/c.md")
+    ]
+    assert ingest.index_names(10) == 2
+    hits = words.find("2025", Ids(collections=(rules.pk,)), 10)
+    assert len(hits) == 2
+
+
+def test_a_folder_that_can_not_move_stays_whole(ann: User, rules: Collection) -> None:
+    for path in ("old/a.md", "old/b.md", "new/b.md"):
+        put(ann, rules, path, b"Text.")
+    before = sorted(rules.documents.values_list("path", flat=True))
+    for path, error in (
+        ("new", PathTaken),
+        ("old/deeper", FolderIntoItself),
+        ("..", BadPath),
+        ("x" * 498, BadPath),
+    ):
+        with pytest.raises(error):
+            upload.move_folder(ann, rules.pk, "old", path)
+    assert sorted(rules.documents.values_list("path", flat=True)) == before
 
 
 @pytest.mark.parametrize("path", ["", "/", "..", "a/../b", "x" * 600])

@@ -74,6 +74,15 @@ ROWS = [
             feature="knowledge",
         )
     ),
+    data(
+        own(
+            "knowledge/collections/<uuid:id>/documents/",
+            "PATCH",
+            args=COLLECTION,
+            query="?folder=old",
+            json={"path": "new"},
+        )
+    ),
     data(own("knowledge/collections/<uuid:id>/shares/", args=COLLECTION)),
     data(
         own("knowledge/collections/<uuid:id>/shares/", "PUT", args=COLLECTION, json={"shares": []})
