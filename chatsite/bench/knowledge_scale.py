@@ -102,7 +102,7 @@ def measure(documents: int, say: Callable[[str], object]) -> dict[str, Any]:
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("ANALYZE")
-        every = tuple(Collection.objects.filter(owner=user).values_list("pk", flat=True))
+        every = tuple(Collection.objects.readable_by(user).values_list("pk", flat=True))
         return {
             "database": connection.vendor,
             "documents": documents,

@@ -66,7 +66,7 @@ class Collection(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)
     # Incremented with each change of vectors: processes keep a copy of their codes.
-    vectors_version = models.PositiveBigIntegerField(default=0, editable=False)
+    vectors_version = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
 
     objects = CollectionQuerySet.as_manager()
 
@@ -136,7 +136,7 @@ class Document(models.Model):
     sha256 = models.CharField(max_length=64)
     version = models.PositiveIntegerField(default=1)
     # The index has its former path: `ingest.index_names` renews it.
-    renamed = models.BooleanField(default=False, editable=False)
+    renamed = models.BooleanField(default=False, db_default=False, editable=False)
     source_url = models.URLField(_("web address"), max_length=1000, blank=True)
     added_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"

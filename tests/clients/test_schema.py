@@ -67,7 +67,7 @@ def call_all(schema: Any, url: str, key: str, checks: list[Any]) -> int:
 
 def test_requests_made_from_the_schema(api_stack: Stack, key: str) -> None:
     schema = schemathesis.openapi.from_dict(httpx.get(f"{api_stack.url}/v1/openapi.json").json())
-    assert call_all(schema, api_stack.url, key, CHECKS) == 13
+    assert call_all(schema, api_stack.url, key, CHECKS) == 23
 
 
 def test_requests_made_from_the_types_of_ollamas(api_stack: Stack, key: str) -> None:

@@ -432,7 +432,10 @@ class Chaos:
         while (halted := self._halted()) and time.monotonic() < deadline:
             time.sleep(0.5)
         for process, status in halted:
-            self._violate(f"process {process.pid} is {status}")
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parent = process.parent()
+                of = " ".join(parent.cmdline()) if parent else "no parent"
+                self._violate(f"process {process.pid} ({process.name()}) of {of} is {status}")
 
     def _halted(self) -> list[tuple[psutil.Process, str]]:
         """Return the processes that are stopped, or ended and not collected by their parent."""

@@ -6,6 +6,7 @@ content security policy.
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from typing import Any
 
@@ -157,7 +158,7 @@ def _schema(name: str) -> dict[str, Any]:
         operation: dict[str, Any] = {
             "summary": summary,
             "description": f"Needs a key with the scope `{scope}`.",
-            "operationId": path.removeprefix("/v1/").replace("/", "_").strip("{}"),
+            "operationId": _operation(method, path),
             "responses": {
                 "200": {"description": "The answer.", "content": content},
                 **{code: _refusal(text) for code, text in _REFUSALS.items()},
@@ -168,16 +169,11 @@ def _schema(name: str) -> dict[str, Any]:
                 "required": True,
                 "content": {"application/json": {"schema": _ref(request)}},
             }
-        if "{id}" in path:
-            operation["parameters"] = [
-                {
-                    "name": "id",
-                    "in": "path",
-                    "required": True,
-                    "schema": {"type": "string", "minLength": 1},
-                }
-            ]
-        paths[path] = {method: operation}
+        elif method == "put":
+            file = {"application/octet-stream": {"schema": {"type": "string", "minLength": 1}}}
+            operation["requestBody"] = {"required": True, "content": file}
+        operation["parameters"] = [_parameter(name) for name in re.findall(r"{(\w+)}", path)]
+        paths.setdefault(path, {})[method] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": name, "version": "1"},
@@ -187,6 +183,21 @@ def _schema(name: str) -> dict[str, Any]:
             "schemas": components,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
+    }
+
+
+def _operation(method: str, path: str) -> str:
+    """Return a name for an operation; the method tells apart those of one path."""
+    name = re.sub(r"[{}]", "", path.removeprefix("/v1/")).replace("/", "_")
+    return name if method in {"get", "post"} and "{" not in path else f"{name}_{method}"
+
+
+def _parameter(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
     }
 
 

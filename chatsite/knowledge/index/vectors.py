@@ -38,9 +38,9 @@ _STORED: Final = np.dtype("<f2")
 # Rows that are fetched and compared at a time: the memory that a search takes.
 _BLOCK: Final = 200
 # Passages whose codes are nearest: the exact comparison chooses among them.
-_NEAR: Final = 150
+NEAR: Final = 150
 # Codes that a process keeps.
-_KEPT_BYTES: Final = 64 << 20
+KEPT_BYTES: Final = 64 << 20
 _WORD_BYTES: Final = 8
 
 # A passage by its owner and number, and its cosine to the question.
@@ -168,26 +168,26 @@ class _Table:
             yield int(distances[at]), int(self.vectors[place]), int(at) - begin
 
 
-class _Tables:
-    """The tables that were used last, at most `_KEPT_BYTES` of them."""
+class Tables:
+    """The tables that were used last, at most `KEPT_BYTES` of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, uuid.UUID], _Table] = OrderedDict()
+        self.kept: OrderedDict[tuple[int, uuid.UUID], _Table] = OrderedDict()
 
     def get(self, index: EmbeddingIndex, collection: uuid.UUID, version: int) -> _Table:
         """Return the codes of a collection; reads only those that were added since."""
         key = (index.pk, collection)
         with self._lock:
-            known = self._kept.get(key)
+            known = self.kept.get(key)
         if known is None or known.version != version:
             known = self._read(index, collection, version, known)
         with self._lock:
-            self._kept[key] = known
-            self._kept.move_to_end(key)
-            total = sum(table.size for table in self._kept.values())
-            while total > _KEPT_BYTES and self._kept:
-                total -= self._kept.popitem(last=False)[1].size
+            self.kept[key] = known
+            self.kept.move_to_end(key)
+            total = sum(table.size for table in self.kept.values())
+            while total > KEPT_BYTES and self.kept:
+                total -= self.kept.popitem(last=False)[1].size
         return known
 
     @staticmethod
@@ -208,7 +208,7 @@ class _Tables:
         return _table(version, index, rows.iterator(_BLOCK))
 
 
-_tables = _Tables()
+tables = Tables()
 
 
 def _table(version: int, index: EmbeddingIndex, rows: Iterable[tuple[int, int, Any]]) -> _Table:
@@ -256,10 +256,10 @@ def _by_codes(
     near = [
         one
         for collection, version in versions
-        for one in _tables.get(index, collection, version).near(code, _NEAR)
+        for one in tables.get(index, collection, version).near(code, NEAR)
     ]
     numbers: dict[int, list[int]] = {}
-    for _distance, vectors, number in sorted(near)[:_NEAR]:
+    for _distance, vectors, number in sorted(near)[:NEAR]:
         numbers.setdefault(vectors, []).append(number)
     rows = PassageVectors.objects.filter(pk__in=numbers).values_list("pk", "document", "data")
     for key, document, data in rows:

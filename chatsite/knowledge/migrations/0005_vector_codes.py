@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             "collection",
             "vectors_version",
-            models.PositiveBigIntegerField(default=0, editable=False),
+            models.PositiveBigIntegerField(default=0, db_default=0, editable=False),
         ),
         migrations.RunPython(fill, migrations.RunPython.noop),
     ]

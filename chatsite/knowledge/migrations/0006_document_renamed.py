@@ -6,6 +6,8 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddField(
-            "document", "renamed", models.BooleanField(default=False, editable=False)
+            "document",
+            "renamed",
+            models.BooleanField(default=False, db_default=False, editable=False),
         ),
     ]

@@ -79,7 +79,7 @@ class Shelf:
 
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    monkeypatch.setattr(vectors, "_tables", vectors._Tables())
+    monkeypatch.setattr(vectors, "tables", vectors.Tables())
     return Shelf()
 
 
@@ -88,7 +88,7 @@ def test_codes_find_what_an_exact_search_finds(
 ) -> None:
     for at in range(60):
         shelf.add(at % SUBJECTS, at % 2, passages=1 + at % 5)
-    monkeypatch.setattr(vectors, "_NEAR", 40)
+    monkeypatch.setattr(vectors, "NEAR", 40)
     by_codes = [shelf.find(subject) for subject in range(SUBJECTS)]
     ids = Ids(documents=tuple(Document.objects.values_list("pk", flat=True)))
     exact = [
@@ -126,11 +126,11 @@ def test_a_search_is_limited_to_its_scope(shelf: Shelf) -> None:
 
 
 def test_little_is_kept(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors, "_KEPT_BYTES", 200)
+    monkeypatch.setattr(vectors, "KEPT_BYTES", 200)
     documents = {shelf.add(1, collection=at).pk for at in (0, 1)}
     for _ in range(3):
         assert shelf.documents(1) == documents
-        assert sum(table.size for table in vectors._tables._kept.values()) <= 200
+        assert sum(table.size for table in vectors.tables.kept.values()) <= 200
 
 
 def test_vectors_of_an_earlier_version_get_codes(shelf: Shelf) -> None:
