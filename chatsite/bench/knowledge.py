@@ -239,7 +239,7 @@ def _rates(
             "peer: vectors of pieces": [corpus.pieces[at][0] for at in near],
             "words": _pages(by_words, corpus),
             "vectors": _pages(by_vectors, corpus),
-            "fused": _pages(fuse([by_words, by_vectors]), corpus),
+            "fused, equal weights": _pages(fuse([by_words, by_vectors]), corpus),
             "product": _pages([one.passage.pk for one in result.found], corpus),
         }
         for name, pages in rows.items():

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Passages of each index that are fused.
+# Passages of each index that are fused, and those of them that tell how well words match.
 _DEPTH: Final = 50
+_BEST: Final = 3
 # A match by words must have this share of the weight of the question's words, or one by vectors
 # this cosine; else nothing matched. Values from `bench --knowledge`.
 _SHARE: Final = 0.25
@@ -244,7 +245,11 @@ def _ordered(
     by_words: Sequence[Hit],
     nearest: Sequence[tuple[_Key, float]],
 ) -> list[Found]:
-    """Return the passages that match, fused by their ranks."""
+    """Return the passages that match, fused by their ranks.
+
+    The ranking by words counts by the share of the question's words that its best passage has: all
+    of them for a name or a code, few for a paraphrase, which vectors find better.
+    """
     places: dict[_Key, int] = {
         (
             "document" if one.document_id else "attachment",
@@ -256,7 +261,8 @@ def _ordered(
     scores = {hit.passage: hit.score for hit in by_words if hit.passage in passages}
     shares = {hit.passage: hit.share for hit in by_words}
     cosines = {places[key]: cosine for key, cosine in nearest if key in places}
-    fused = fuse([list(scores), list(cosines)])
+    best = max((shares[pk] for pk in list(scores)[:_BEST]), default=0.0)
+    fused = fuse([list(scores), list(cosines)], [best, 1.0])
     matching = [
         pk
         for pk in fused

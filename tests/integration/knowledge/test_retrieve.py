@@ -221,6 +221,19 @@ def test_words_of_asking_are_not_searched(ann: User, rules: Collection) -> None:
     assert paths(ask(ann, "怎样提问？", rules))[0] == "faq.md"
 
 
+def test_words_count_by_how_well_they_match(
+    ann: User, rules: Collection, model: dict[str, Any]
+) -> None:
+    """All words of the first question are in one passage, few of the second."""
+    vectors_of(rules, ALL)
+    model["first class approval"] = [0.0, 1.0]
+    assert "travel/trains.md" in paths(ask(ann, "first class approval", rules))[:2]
+    model["approval of leave lasting several weeks abroad"] = [0.0, 1.0]
+    assert paths(ask(ann, "approval of leave lasting several weeks abroad", rules))[0] == (
+        "hr/vacation.md"
+    )
+
+
 def test_what_both_find_is_first(ann: User, rules: Collection, model: dict[str, Any]) -> None:
     vectors_of(rules, ALL)
     model["vacation euros"] = [0.8, 0.6]
