@@ -34,6 +34,7 @@ from chatsite.knowledge.models import (
     Passage,
 )
 from chatsite.knowledge.rewrite import standalone
+from chatsite.text_terms import mostly_unspaced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +47,8 @@ _BEST: Final = 3
 # A match by words must have this share of the weight of the question's words, or one by vectors
 # this cosine; else nothing matched. Values from `bench --knowledge`.
 _SHARE: Final = 0.25
+# Of pairs of characters, of which a question has more that mean nothing.
+_SHARE_UNSPACED: Final = 0.15
 _COSINE: Final = 0.3
 _EMBED_SECONDS: Final = 8.0
 # Passages that a reranker reads, and the relevance without which none is kept.
@@ -141,7 +144,8 @@ def search(
     if vector is not None and index is not None:
         nearest = vectors.find(vector, index, ids, _DEPTH)
     passages = _fetch(user, scope, by_words, nearest)
-    return _ordered(passages, by_words, nearest), "fused" if nearest else "words"
+    least = _SHARE_UNSPACED if mostly_unspaced(question) else _SHARE
+    return _ordered(passages, by_words, nearest, least), "fused" if nearest else "words"
 
 
 def resolve(user: User, scope: Scope) -> tuple[Ids, int]:
@@ -244,8 +248,11 @@ def _ordered(
     passages: dict[int, Passage],
     by_words: Sequence[Hit],
     nearest: Sequence[tuple[_Key, float]],
+    least: float,
 ) -> list[Found]:
     """Return the passages that match, fused by their ranks.
+
+    ``least`` is the share of the question's words that a match by words has.
 
     The ranking by words counts by the share of the question's words that its best passage has: all
     of them for a name or a code, few for a paraphrase, which vectors find better.
@@ -266,7 +273,7 @@ def _ordered(
     matching = [
         pk
         for pk in fused
-        if cosines.get(pk, 0.0) >= _COSINE or (shares.get(pk, 0.0) >= _SHARE and pk in scores)
+        if cosines.get(pk, 0.0) >= _COSINE or (shares.get(pk, 0.0) >= least and pk in scores)
     ]
     distinct: list[int] = []
     seen: set[str] = set()
