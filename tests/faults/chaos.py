@@ -43,7 +43,7 @@ from tests.support.stack import MODEL, Stack
 # Longer than a fault, a restart and the reaper's interval together.
 _ANSWER_SECONDS = 240.0
 _QUIET_SECONDS = 150.0
-_COLLECTED_SECONDS = 15.0
+_COLLECTED_SECONDS = 60.0
 _ROLES = ("engine", "inference", "daphne", "celery", "redis")
 _DISK_BYTES = 4 << 30
 
